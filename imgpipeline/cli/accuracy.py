@@ -3,7 +3,7 @@
 import getpass
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -11,17 +11,35 @@ from urllib.parse import quote
 import typer
 
 from imgpipeline.accuracy.answers import read_answers
-from imgpipeline.accuracy.estimator import ENOUGH_SAMPLES, LEAST_ERRORS, Verdict, samples_for
+from imgpipeline.accuracy.estimator import ENOUGH_SAMPLES, LEAST_ERRORS, Estimate, Verdict, add, samples_for
+from imgpipeline.accuracy.estimator import accept as judge
 from imgpipeline.accuracy.plans import Plan, days_with_plans, extend_plan, make_plan, read_plan, read_plans
-from imgpipeline.cli.options import Period, RowFormat, SourceOption, command, days_with_frames, open_site
+from imgpipeline.cli.options import (
+    LabelOption,
+    OneDayOption,
+    Period,
+    RowFormat,
+    SourceOption,
+    command,
+    days_with_frames,
+    from_arguments,
+    open_site,
+)
 from imgpipeline.cli.output import note
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.errors import UsageError
+from imgpipeline.daily.objects import MEASURED
+from imgpipeline.daily.states import day_states
+from imgpipeline.errors import ConfigurationError, PermanentError, UsageError
+from imgpipeline.lake.days.derived import State
 from imgpipeline.lake.days.measuring import WHOLE_DAY, AccuracyRow, changed_frames, measure, read_population
+from imgpipeline.lake.query.accuracy import estimates_of
+from imgpipeline.lake.query.days import Span, parse_day
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.settings import Settings
+from imgpipeline.redetect.choice import parse_choice
+from imgpipeline.redetect.judging import judge_pair
+from imgpipeline.settings import LIVE, Settings
 
 app = typer.Typer()
 _NO_PLANS = "There are no plans. Make one: imgpipeline accuracy plan --day 2026-01-09"
@@ -29,6 +47,7 @@ _STATUS = ("day", "source", "labels", "frames", "samples", "answered", "left", "
            "gated", "dead_letters")  # fmt: skip
 _SHOWN = ("day", "source", "label", "part", "count", "estimate", "low", "high", "samples", "errors_seen", "undecided",
           "agreement", "verdict")  # fmt: skip
+_JUDGED = ("label", "source", "days", "samples", "count", "estimate", "error", "low", "high", "margin", "accepted")
 _OUTCOMES = """
 SELECT coalesce(sum(processed), 0), coalesce(sum(gated), 0), coalesce(sum(dead_letters), 0)
 FROM frame_stats WHERE day = $day AND source = $source
@@ -155,7 +174,93 @@ def show(period: Period, source: SourceOption = None, *, rows: RowFormat) -> Non
     rows.show([row.to_record() for row in found], _SHOWN, empty=_NO_PLANS)
     for row in found:
         if row.part == WHOLE_DAY and row.found.verdict is not Verdict.MEASURED:
-            note(f"{row.day} {row.source}, {row.label}: {_why_not(row)}")
+            note(f"{row.day} {row.source}, {row.label}: {_why_not(row.day, row.source, row.found)}")
+
+
+@command(app, "accept")
+def accept(
+    period: Period,
+    label: Annotated[list[str], typer.Option("--label", help="The label. Repeatable.")],
+    source: SourceOption = None,
+    margin: Annotated[
+        str | None, typer.Option("--margin", help="Largest error, such as 5%. Default: IMGPIPELINE_ACCURACY_MARGIN.")
+    ] = None,
+    *,
+    rows: RowFormat,
+) -> None:
+    """Test whether counts are within a margin of the truth: of each source, and of all sources with a plan together.
+
+    The days with a plan are added up. A count is accepted if the 90 % interval of its systematic error lies within the
+    margin (two one-sided tests at 5 %), so too few samples never pass. The exit status is 1 unless all are accepted.
+    """
+    settings, store = open_site()
+    share = settings.accuracy_margin if margin is None else read_share(margin)
+    days = [day for day in days_with_plans(store) if day in period.span()]
+    _refuse_outdated(store, settings, days)
+    with open_lake(store, settings=settings, days=days) as lake:
+        known = estimates_of(lake, days, sources=[source] if source else [])
+    judged = [record for each in label for record in _judge(each, known, share)]
+    rows.show(judged, _JUDGED, fields=(*_JUDGED, "sentence"))
+    for record in judged if not (rows.as_json or rows.as_csv) else ():
+        note(record["sentence"])
+    for (day, name, of), found in known.items():
+        if of in label and not found.covered:
+            note(f"{day} {name}, {of}: {_why_not(day, name, found)}")
+    if not all(record["accepted"] for record in judged):
+        raise typer.Exit(1)
+
+
+def _refuse_outdated(store: ObjectStore, settings: Settings, days: Sequence[date]) -> None:
+    for day, states in day_states(store, settings, days, now=utc_now()).items() if days else ():
+        found = states[MEASURED]
+        if found.state is not State.CURRENT:
+            raise PermanentError(
+                f"The table {MEASURED} of {day} is {found.why or found.state}; expected the newest answers and counts.",
+                next_step=f"imgpipeline build --day {day}",
+            )
+
+
+def _judge(label: str, known: Mapping[tuple[date, str, str], Estimate], margin: float) -> Iterator[dict[str, Any]]:
+    """Yields the result of each source that has a plan for a label, and of all of them."""
+    sources = sorted({name for _, name, of in known if of == label})
+    if not sources:
+        raise ConfigurationError(
+            f"No plan of these days and sources counts {label}.",
+            next_step=f"imgpipeline accuracy plan --day 2026-01-09 --label '{label}'",
+        )
+    for source in (*sources, *([None] if len(sources) > 1 else [])):
+        parts = {key: each for key, each in known.items() if key[2] == label and source in (None, key[1])}
+        found, days = add(parts.values()), sorted({day for day, _, _ in parts})
+        result = judge(found, margin)
+        about = f"{label}, {source or 'all sources with a plan'}, {Span(days[0], days[-1])}"
+        yield {
+            "label": label, "source": source, "days": len(days), "samples": found.samples, "count": found.count,
+            "estimate": found.estimate, **asdict(result), "sentence": f"{about}: {result.sentence}",
+        }  # fmt: skip
+
+
+@command(app, "compare")
+def compare(
+    day: OneDayOption,
+    b: Annotated[str, typer.Option("--b", help="The model to compare, such as `yolox-nano@0.3`.")],
+    a: Annotated[str, typer.Option("--a", help="The model that it is compared with, or `live`.")] = LIVE,
+    source: SourceOption = None,
+    label: LabelOption = None,
+    *,
+    rows: RowFormat,
+) -> None:
+    """Judge the stored results of two models on a day by the same answers of people.
+
+    For each model: its count, and the 95 % interval of the true count by its errors. `more miscounted` is how many more
+    objects b miscounts than a, added up frame by frame, with its 95 % interval. If all of it is below 0, b is better.
+    """
+    settings, store = open_site()
+    with from_arguments("`imgpipeline models list` shows the models"):
+        names = [name if name == LIVE else str(parse_choice(name, settings)) for name in (a, b)]
+    judged = judge_pair(store, settings, parse_day(day), *names)
+    found = [row for row in judged if source in (None, row["source"]) and label in (None, row["label"])]
+    columns = [name for name in judged[0] if name != "frames"]
+    rows.show(found, columns, empty="No plan is about them.", title=f"{day}: a is {names[0]}, b is {names[1]}")
 
 
 def _open_days(store: ObjectStore, settings: Settings, days: Iterable[date]) -> Iterator[_OpenDay]:
@@ -185,12 +290,12 @@ def _note_page(plan: Plan, settings: Settings) -> None:
     note(f"{plan.source}: count the frames {where}")
 
 
-def _why_not(row: AccuracyRow) -> str:
-    """Returns why a row has no interval, and what to do."""
-    if row.found.verdict is Verdict.NOT_COVERED:
-        command = f"imgpipeline accuracy plan --day {row.day} --source {shlex.quote(row.source)} --extend"
+def _why_not(day: date, source: str, found: Estimate) -> str:
+    """Returns why an estimate has no interval, and what to do."""
+    if found.verdict is Verdict.NOT_COVERED:
+        command = f"imgpipeline accuracy plan --day {day} --source {shlex.quote(source)} --extend"
         return f"frames arrived after the plan. Draw a sample of them: {command}"
     return (
-        f"too few answers for an interval: {row.found.errors_seen} of {LEAST_ERRORS} with an error, or "
-        f"{row.found.samples} of {ENOUGH_SAMPLES} in all. Go on counting, or extend the plan."
+        f"too few answers for an interval: {found.errors_seen} of {LEAST_ERRORS} with an error, or "
+        f"{found.samples} of {ENOUGH_SAMPLES} in all. Go on counting, or extend the plan."
     )

@@ -19,6 +19,7 @@ from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.contracts.text import counted
 from imgpipeline.demo.material import CLIP_CAMERA
+from imgpipeline.demo.people import SAMPLES, Judged
 from imgpipeline.lake.quality.audit_report import AuditReport
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
@@ -143,6 +144,8 @@ class DemoResult:
     by_hour: Sequence[Line]
     unique: Sequence[Line]
     """The unique objects of the clip; empty if the truth is not known."""
+    sampled: Sequence[Judged]
+    """The counts of the clip with their intervals; empty if the truth is not known."""
     score: Score | None
     """None if the truth is not known."""
     audit: Mapping[str, Any]
@@ -161,6 +164,7 @@ def judge(
     report: AuditReport,
     announced: int,
     truths: Sequence[FrameTruth],
+    sampled: Sequence[Judged],
 ) -> DemoResult:
     """Compares the results with the input.
 
@@ -170,6 +174,7 @@ def judge(
         report: A full audit.
         announced: How many frames were announced.
         truths: The objects of each frame; empty if they are not known.
+        sampled: What a sample of the clip's frames says about its counts.
     """
     answer = report.to_json()
     days = [date.fromisoformat(row["day"]) for row in answer["days"]]
@@ -185,7 +190,7 @@ def judge(
         problems.append("a day has no summary")
     if not answer["ok"]:
         problems.append("the audit failed")
-    return DemoResult(by_hour, unique, score, answer, tuple(problems))
+    return DemoResult(by_hour, unique, sampled, score, answer, tuple(problems))
 
 
 def _failures(by_hour: Iterable[Line], unique: Iterable[Line], score: Score | None) -> list[str]:
@@ -214,6 +219,8 @@ def show_result(result: DemoResult, console: Console) -> None:
         title = f"Unique objects at {CLIP_CAMERA} (summary unique_totals)"
         headings = ["label", "detections", "unique objects", "truth", "difference"]
         _show_lines(title, headings, result.unique, console)
+    if result.sampled:
+        _show_sampled(result.sampled, console)
     _show_audit(result.audit, console)
     for problem in result.problems:
         console.print(f"[bold red]Problem:[/] {escape(problem)}")
@@ -237,6 +244,15 @@ def _show_lines(title: str, headings: Sequence[str], lines: Sequence[Line], cons
     for row in rows:
         table.add_row(*row)
     console.print(table)
+
+
+def _show_sampled(judged: Sequence[Judged], console: Console) -> None:
+    """Shows each count beside its interval. One interval in twenty misses the truth, so that is no problem."""
+    console.print(f"Counts at {CLIP_CAMERA} by the truth of {SAMPLES} random frames (accuracy)")
+    outcome = {True: "contains the truth", False: "misses the truth", None: "no interval, too few errors"}
+    for one in judged:
+        interval = "" if one.found.low is None else f"95 % interval {one.found.low:.0f} to {one.found.high:.0f}: "
+        console.print(f"  {one.label}: counted {one.found.count:.0f}, {interval}{outcome[one.holds]} ({one.truth})")
 
 
 def _show_audit(answer: Mapping[str, Any], console: Console) -> None:

@@ -13,6 +13,8 @@ class TableSettings(SettingsGroup):
 
     summary_threshold: float = Field(0.0, ge=0, le=1)
     """Summaries of labels exclude detections with a confidence below this."""
+    accuracy_margin: float = Field(0.05, gt=0, le=1)
+    """Largest systematic error of a count, as a share, that `imgpipeline accuracy accept` accepts."""
     nightly_at: str = Field("01:30", pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
     """Time of `nightly_rebuild` (UTC), which builds yesterday for the last time and all outdated days."""
     duckdb_memory: str | None = Field(None, pattern=r"(?i)^\d+(\.\d+)? ?[kmgt]i?b$")

@@ -147,3 +147,69 @@ def test_more_samples_are_asked_for_by_the_errors_seen(store, folder_site, tmp_p
     for width in ("0", "ten", "-5%", "101%"):
         ended = accuracy(*asked, f"--width={width}", site=folder_site, at=tmp_path, status=2)
         assert f"Got the share '{width}'" in ended.stderr
+
+
+def counted_day(store: ObjectStore, site: dict[str, str], at: Path) -> None:
+    """Count all but ten of the frames, on which people see 33 cars more than the model, and build the day."""
+    accuracy("plan", "--day", str(DAY), "--source", "cam-1", "--samples", "90", site=site, at=at)
+    answer_all(store, map(made, range(100)))
+    assert run("build", "--day", str(DAY), env=site, cwd=at).status == 0
+
+
+def test_a_count_is_accepted_if_its_error_is_within_the_margin(store, folder_site, tmp_path):
+    counted_day(store, folder_site, tmp_path)
+    asked = ("accept", "--label", "car", "--margin", "60%")
+    (row,) = accuracy(*asked, "--json", site=folder_site, at=tmp_path).json()
+    assert (row["source"], row["days"], row["count"], row["margin"], row["accepted"]) == ("cam-1", 1, 117, 0.6, True)
+    assert row["low"] < 117 / 150 - 1 < row["high"]
+    assert row["sentence"].startswith(
+        f"car, cam-1, {DAY}: The systematic error of the count is within ±60.0%: the detector counted 117,"
+    )
+    assert row["sentence"] in accuracy(*asked, site=folder_site, at=tmp_path).stderr
+
+
+def test_a_count_beyond_the_margin_of_the_setting_fails_the_command(store, folder_site, tmp_path):
+    counted_day(store, folder_site, tmp_path)
+    ended = accuracy("accept", "--label", "car", "--day", str(DAY), "--json", site=folder_site, at=tmp_path, status=1)
+    (row,) = ended.json()
+    assert (row["margin"], row["accepted"]) == (0.05, False)
+    assert "is not shown to be within ±5.0%" in row["sentence"]
+    wide = folder_site | {"IMGPIPELINE_ACCURACY_MARGIN": "0.6"}
+    accuracy("accept", "--label", "car", site=wide, at=tmp_path)
+
+
+def test_too_few_answers_are_not_accepted_at_any_source_or_in_total(store, folder_site, tmp_path):
+    accuracy("plan", "--day", str(DAY), "--label", "car", site=folder_site, at=tmp_path)
+    run("build", "--day", str(DAY), env=folder_site, cwd=tmp_path)
+    ended = accuracy("accept", "--label", "car", "--json", site=folder_site, at=tmp_path, status=1)
+    assert [(row["source"], row["count"], row["accepted"]) for row in ended.json()] == [
+        ("cam-1", 117, False),
+        ("yard", 2, False),
+        (None, 119, False),
+    ]
+    assert "all sources with a plan" in ended.json()[2]["sentence"]
+    assert "No statement about a margin of 5.0% is possible" in ended.json()[2]["sentence"]
+
+
+def test_acceptance_needs_the_newest_answers(store, folder_site, tmp_path):
+    accuracy("plan", "--day", str(DAY), "--source", "cam-1", "--samples", "90", site=folder_site, at=tmp_path)
+    missing = accuracy("accept", "--label", "car", site=folder_site, at=tmp_path, status=1)
+    assert f"imgpipeline build --day {DAY}" in missing.stderr
+    run("build", "--day", str(DAY), env=folder_site, cwd=tmp_path)
+    answer_all(store, map(made, range(100)))
+    stale = accuracy("accept", "--label", "car", site=folder_site, at=tmp_path, status=1)
+    assert f"The table accuracy of {DAY} is older than its inputs" in stale.stderr
+
+
+def test_acceptance_names_the_command_that_covers_newer_frames(store, folder_site, tmp_path):
+    counted_day(store, folder_site, tmp_path)
+    append(writer(store), [made(offset) for offset in range(103, 110)])
+    run("build", "--day", str(DAY), env=folder_site, cwd=tmp_path)
+    ended = accuracy("accept", "--label", "car", site=folder_site, at=tmp_path, status=1)
+    assert f"imgpipeline accuracy plan --day {DAY} --source cam-1 --extend" in ended.stderr
+
+
+def test_a_label_without_a_plan_is_not_judged(store, folder_site, tmp_path):
+    for wanted in ("car", "tram"):
+        ended = accuracy("accept", "--label", wanted, site=folder_site, at=tmp_path, status=1)
+        assert f"No plan of these days and sources counts {wanted}." in ended.stderr

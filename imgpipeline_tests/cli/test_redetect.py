@@ -13,6 +13,8 @@ import cv2
 import pytest
 from typer.testing import CliRunner, Result
 
+from imgpipeline.accuracy.answers import Answer, keep_answer
+from imgpipeline.accuracy.plans import read_plan
 from imgpipeline.cli.app import app
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, PermanentError
 from imgpipeline.objectstore import ObjectStore
@@ -21,7 +23,7 @@ from imgpipeline.settings import load_settings
 from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.cli.samples import OpenStore
-from imgpipeline_tests.redetect.days import build_live, live_rows, redetected_rows
+from imgpipeline_tests.redetect.days import NOON, build_live, live_rows, redetected_rows
 
 pytestmark = pytest.mark.medium
 
@@ -168,3 +170,22 @@ def test_a_quantized_model_is_registered_listed_used_and_compared(streets, tmp_p
     ):
         refused = run("models", "quantize", *arguments, "--images", streets, env=env, cwd=tmp_path)
         assert (refused.status, said in refused.stderr) == (1, True), refused.stderr
+
+
+def test_answers_of_people_judge_two_models(folder_site, store, tmp_path):
+    asked = ("accuracy", "compare", "--b", "demo@0.05", "--day", str(FIRST))
+    call("redetect", "--model", "demo", "--threshold", "0.05", "--day", str(FIRST))
+    with pytest.raises(PermanentError, match=f"Nobody has counted on frames of {FIRST}"):
+        call(*asked)
+    call("accuracy", "plan", "--day", str(FIRST), "--label", "car")
+    plan = read_plan(store, FIRST, "yard")
+    for frame_id in plan.samples:
+        keep_answer(store, Answer(FIRST, "yard", frame_id, "ada", NOON, {"car": 9}))
+    (row,) = document(*asked)
+    of_live = {label["label"]: label for label in compare_day(store, FIRST, "live", "demo@0.05", memory=None).labels}
+    assert (row["source"], row["label"], row["samples"]) == ("yard", "car", 4)
+    assert (row["count_a"], row["count_b"]) == (of_live["car"]["count_a"], of_live["car"]["count_b"])
+    assert row["low_a"] == row["high_b"] == 36
+    assert row["more_miscounted"] == row["count_a"] - row["count_b"]
+    assert f"{FIRST}: a is live, b is demo@0.05" in call(*asked).stdout
+    assert document(*asked, "--label", "tram") == []

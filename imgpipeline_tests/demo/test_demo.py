@@ -78,6 +78,8 @@ def test_the_demo_counts_correctly_and_proves_it(folder):
     assert len(unique) == 4
     assert all(int(detections) > 20 * int(objects) for _, detections, objects, _ in unique)
     assert sum(abs(int(objects) - int(truth)) for _, _, objects, truth in unique) <= 1
+    sampled = re.findall(r"  (\w+): counted (\d+), (?:95 % interval|no interval).+ \((\d+)\)", done.stdout)
+    assert {label for label, _, _ in sampled} == {"person", "bicycle", "car", "dog"}
     # Without a terminal, the servers do not keep running.
     assert "Ctrl-C" not in done.stdout
 

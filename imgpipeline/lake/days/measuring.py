@@ -6,7 +6,7 @@ when the day grows, is processed again or is repaired.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -85,6 +85,13 @@ class _Sample:
     part: int
     found: dict[str, int]
     answers: list[Answer]
+    other: Mapping[str, int] | None = None
+    """What the model found that this one is compared with."""
+
+    def error(self, label: str, counted: int) -> float:
+        """Returns the error, or how much larger its size is than that of the other model."""
+        error = counted - self.found.get(label, 0)
+        return error if self.other is None else abs(error) - abs(counted - self.other.get(label, 0))
 
     def counts(self, label: str) -> list[int]:
         """Returns what each person who could tell counted."""
@@ -107,21 +114,29 @@ def read_population(ask: Ask, day: date, source: str, ends: Mapping[str, int], p
     return Population(day, source, ends, {run: frames for run, frames in runs.items() if run is not None}, later)
 
 
-def measure(ask: Ask, plan: Plan, answers: Sequence[Answer], threshold: float) -> list[AccuracyRow]:
+def measure(
+    ask: Ask, plan: Plan, answers: Sequence[Answer], threshold: float, other: Ask | None = None
+) -> list[AccuracyRow]:
     """Estimates the true count of each label of a plan: on its day, and in the parts of the day with enough samples.
 
     Args:
         ask: Queries `frames` and `detections` that include the plan's day.
         answers: As `read_answers` returns them.
         threshold: Count only detections of this confidence, as summaries do (`summary_threshold`).
+        other: Queries the same `frames`, and `detections` of another model. The corrections are then how many more
+            objects the first model miscounts, added up frame by frame.
     """
     asked = _places(plan.day, plan.source, plan) | {"threshold": threshold}
     sizes = {(run, part): frames for run, part, frames in ask(_SIZES, asked)}
     counts = {(label, part): count for label, part, count in ask(_COUNTS, asked)}
     samples = _read_samples(ask, plan, answers, asked)
-    told = Counter(sample.part for sample in samples if sample.answers and not sample.answers[0].cannot_tell)
+    if other:
+        of_other = _read_samples(other, plan, answers, asked)
+        samples = {frame_id: replace(sample, other=of_other[frame_id].found) for frame_id, sample in samples.items()}
+    told = Counter(sample.part for sample in samples.values() if sample.answers and not sample.answers[0].cannot_tell)
     parts = [part for part in range(len(PARTS)) if told[part] >= LEAST_OF_PART]
-    return [_row(plan, label, part, sizes, counts, samples) for label in plan.labels for part in (None, *parts)]
+    given = list(samples.values())
+    return [_row(plan, label, part, sizes, counts, given) for label in plan.labels for part in (None, *parts)]
 
 
 def changed_frames(ask: Ask, plan: Plan) -> tuple[int, int, int]:
@@ -153,7 +168,7 @@ def _places(day: date, source: str, plan: Plan | None) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _read_samples(ask: Ask, plan: Plan, answers: Sequence[Answer], asked: dict[str, object]) -> list[_Sample]:
+def _read_samples(ask: Ask, plan: Plan, answers: Sequence[Answer], asked: dict[str, object]) -> dict[str, _Sample]:
     given: defaultdict[str, list[Answer]] = defaultdict(list)
     for answer in answers:
         given[answer.frame_id].append(answer)
@@ -162,7 +177,7 @@ def _read_samples(ask: Ask, plan: Plan, answers: Sequence[Answer], asked: dict[s
         if run == plan.run_of[frame_id]:
             sample = samples.setdefault(frame_id, _Sample(run, part, {}, given[frame_id]))
             sample.found.update({label: count} if label else {})
-    return list(samples.values())
+    return samples
 
 
 def _row(
@@ -186,7 +201,7 @@ def _row(
             gone[sample.run] += 1
         else:
             seen += counted[0]
-            errors[sample.run].append(float(counted[0] - sample.found.get(label, 0)))
+            errors[sample.run].append(float(sample.error(label, counted[0])))
         if is_inside and len(counted) > 1:
             agreements.append(counted[0] == counted[1])
     inside = {run for run, of in sizes if part in (None, of)}

@@ -25,6 +25,7 @@ from imgpipeline.web.viewer import (
     api,
     classic,
     comparisons,
+    counting,
     day_lists,
     dead_letters,
     frame_pages,
@@ -42,8 +43,8 @@ from imgpipeline.web.viewer.site import ViewedSite, open_site
 _GRACE_S = 5
 _DESCRIPTION = "Frames, counts, sources, events and alerts of imgpipeline."
 ROUTES = (
-    api, frame_pages, alerts, reviewing, annotating, day_lists, dead_letters, places, comparisons, search, classic,
-    overview,
+    api, frame_pages, alerts, reviewing, annotating, counting, day_lists, dead_letters, places, comparisons, search,
+    classic, overview,
 )  # fmt: skip
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; "

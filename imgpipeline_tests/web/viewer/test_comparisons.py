@@ -54,6 +54,11 @@ def test_the_numbers_are_those_of_the_stored_comparison(viewer, settings):
     assert sum(row["only_b"] for row in stored.values()) > 0
 
 
+def test_the_page_names_the_command_that_judges_both_models_by_what_people_counted(viewer):
+    page = unescape(viewer.get("/comparisons", day=DAY).text)
+    assert f"imgpipeline accuracy compare --a live --b {LOW} --day {DAY}" in page
+
+
 def test_each_number_leads_to_frames_with_the_same_sum(viewer):
     page = viewer.get("/comparisons", day=DAY).text
     cells = re.findall(r'<td class="right"><a href="(/comparisons[^"]*)"[^>]*>([\d,]+)</a>', page)
