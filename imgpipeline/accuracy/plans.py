@@ -78,11 +78,6 @@ class Draw:
     line: Mapping[str, Any] | None = None
 
     @property
-    def line_name(self) -> str | None:
-        """The name of the line; None for a plan of frames."""
-        return str(self.line["name"]) if self.line else None
-
-    @property
     def sizes(self) -> list[int]:
         """The number of frames in each of its own runs when it was drawn."""
         return [stop - start for start, stop in run_bounds(self.size, len(self.starts))] if self.starts else []
@@ -112,7 +107,7 @@ class Plan:
     @property
     def line_name(self) -> str | None:
         """The name of the line."""
-        return self.draws[0].line_name
+        return str(self.line["name"]) if self.line else None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -256,7 +251,7 @@ def _draw(population: Population, samples: int) -> Draw:
 
 
 def _create(store: ObjectStore, draw: Draw) -> Draw:
-    key = numbered_key(plan_prefix(draw.day, draw.source, draw.line_name), draw.number)
+    key = numbered_key(plan_prefix(draw.day, draw.source, Plan((draw,)).line_name), draw.number)
     create_object(store, key, {**_DRAW.dump_python(draw, mode="json"), "writer": uuid4().hex})
     stored = _read(store, key)
     note_change(store, draw.day, draw.made_at)
@@ -283,8 +278,8 @@ def read_plan(store: ObjectStore, day: date, source: str, line: str | None = Non
 def read_plans(store: ObjectStore, day: date, *, of_lines: bool = False) -> list[Plan]:
     """Returns the plans of frames of a day, by source, or the plans of lines; errors as of `read_plan`."""
     keys = [info.key for info in store.list_objects(f"{ACCURACY_PLANS}/day={day.isoformat()}")]
-    first = [_read(store, key) for key in keys if parse_number(key) == 1]
-    named = sorted((draw.source, draw.line_name or "") for draw in first if bool(draw.line) == of_lines)
+    first = [Plan((_read(store, key),)) for key in keys if parse_number(key) == 1]
+    named = sorted((plan.source, plan.line_name or "") for plan in first if bool(plan.line) == of_lines)
     plans = (read_plan(store, day, source, line or None) for source, line in named)
     return [plan for plan in plans if plan]
 

@@ -167,11 +167,12 @@ def plan(
             made = read_plan(store, on.day, name, line)
             if there and made and made.line != there.model_dump(mode="json"):
                 raise UsageError(
-                    f"The line {line} was changed after its plan of {on.day}.",
-                    next_step="give the changed line a name of its own in the rules, and make a plan for that name",
+                    f"The line {line} was changed after its plan of {on.day} was made.",
+                    next_step="give the changed line another name in the rules, and make a plan for that name",
                 )
             if made and not extend:
-                note(f"{line or name} has a plan of {on.day} already. --extend draws more samples.")
+                units = "slices" if line else "frames"
+                note(f"{line or name} has a plan of {on.day} already. --extend draws more {units}.")
             else:
                 made = on.draw(name, made, label, samples, there)
             records.append(on.status(made))

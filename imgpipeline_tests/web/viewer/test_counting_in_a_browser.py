@@ -317,4 +317,8 @@ def test_a_slice_is_watched_and_its_crossings_counted_by_keys(browser, tmp_path)
         (stored,) = read_answers(site.store, DAY, SOURCE, "stop")
         assert (stored.frame_id, stored.by, stored.blind) == (first, "ann", True)
         assert stored.counts == {"stop: car forward": 2, "stop: car out": 0}
+        page.goto(f"/count?day={DAY}")
+        expect(page.get_by_role("row", name="stop: car out")).to_contain_text("not enough counted yet")
+        page.get_by_role("link", name="gate line stop").click()
+        expect(page.locator("#progress")).to_have_text("1 of 10 counted")
         assert failed == []
