@@ -26,6 +26,7 @@ class Answer:
     """What one person counted on one sample.
 
     Attributes:
+        frame_id: The frame, or the slice of time.
         by: The person.
         counts: How many objects of each label of the plan are in the image; empty with `cannot_tell`.
         blind: Whether the person saw neither boxes nor the model's numbers.
@@ -33,6 +34,7 @@ class Answer:
         wrong: The `detection_number` of the boxes that the person marked as wrong.
         missing: Label, x and y (pixels) of the objects that the person marked as missed.
         seconds: How long the person looked at the image.
+        line: The line whose crossings the person counted.
     """
 
     day: date
@@ -46,6 +48,7 @@ class Answer:
     wrong: tuple[NonNegativeInt, ...] = ()
     missing: tuple[tuple[str, float, float], ...] = ()
     seconds: float = 0.0
+    line: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Returns the document that is stored and that the API shows."""
@@ -84,18 +87,18 @@ def keep_answer(store: ObjectStore, answer: Answer) -> None:
     Raises:
         TransientError: The store does not answer. The caller may try again: a second copy replaces the first one.
     """
-    append_entry(store, f"{answers_prefix(answer.day, answer.source)}/{answer.frame_id}", answer.to_json())
+    append_entry(store, f"{answers_prefix(answer.day, answer.source, answer.line)}/{answer.frame_id}", answer.to_json())
     note_change(store, answer.day, answer.at)
 
 
-def read_answers(store: ObjectStore, day: date, source: str) -> list[Answer]:
+def read_answers(store: ObjectStore, day: date, source: str, line: str | None = None) -> list[Answer]:
     """Returns the newest answer of each person to each frame; of a frame, the first person's comes first.
 
     Raises:
         PermanentError: An answer is damaged.
         TransientError: The store does not answer.
     """
-    keys = sorted(info.key for info in store.list_objects(answers_prefix(day, source)) if parse_number(info.key))
+    keys = sorted(info.key for info in store.list_objects(answers_prefix(day, source, line)) if parse_number(info.key))
     read = _READ.setdefault(store, {})
     newest: dict[tuple[str, str], Answer] = {}
     for answer in map_ahead(lambda key: read.get(key) or read.setdefault(key, _read(store, key)), keys):

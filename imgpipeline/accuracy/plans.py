@@ -12,6 +12,7 @@ from enum import StrEnum
 from functools import cached_property
 from itertools import count
 from math import ceil
+from typing import Any
 from uuid import uuid4
 
 from pydantic import TypeAdapter, ValidationError
@@ -59,6 +60,7 @@ class Draw:
         starts: Time and id of the first frame of each of its own runs, in order; none for `more`.
         samples: The frame drawn from each run, or None for a run that has none left. For `more`, of all runs of the
             plan.
+        line: For slices of time in place of frames: the line whose crossings people count, as configured at that time.
     """
 
     day: date
@@ -73,6 +75,7 @@ class Draw:
     samples: tuple[str | None, ...]
     made_at: Timestamp
     by: str
+    line: Mapping[str, Any] | None = None
 
     @property
     def sizes(self) -> list[int]:
@@ -95,6 +98,16 @@ class Plan:
     def source(self) -> str:
         """The camera, video or folder."""
         return self.draws[0].source
+
+    @property
+    def line(self) -> Mapping[str, Any] | None:
+        """The line whose crossings people count; None if they count the objects in frames."""
+        return self.draws[0].line
+
+    @property
+    def line_name(self) -> str | None:
+        """The name of the line."""
+        return str(self.line["name"]) if self.line else None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -132,8 +145,8 @@ class Plan:
         )
 
     def is_blind(self, frame_id: str) -> bool:
-        """Returns whether people count a sample without boxes and without the model's number."""
-        return is_blind(self.draws[0].seed, frame_id)
+        """Returns whether people count a sample without boxes and without the model's number, as all slices."""
+        return self.line is not None or is_blind(self.draws[0].seed, frame_id)
 
     def is_for_two(self, frame_id: str) -> bool:
         """Returns whether two people count a sample."""
@@ -161,7 +174,14 @@ _DRAW = TypeAdapter(Draw)
 
 
 def make_plan(
-    store: ObjectStore, population: Population, *, labels: Iterable[str], samples: int, by: str, at: datetime
+    store: ObjectStore,
+    population: Population,
+    *,
+    labels: Iterable[str],
+    samples: int,
+    by: str,
+    at: datetime,
+    line: Mapping[str, Any] | None = None,
 ) -> Draw:
     """Draws one frame from each of `samples` equal runs of a population that has no plan yet.
 
@@ -179,7 +199,7 @@ def make_plan(
             f"{population.source} has no {'labels to count' if frames else 'processed frames'} on {population.day}.",
             next_step="name the labels: --label person" if frames else "see: imgpipeline summary sources",
         )
-    return _create(store, replace(_draw(population, samples), labels=counted, by=by, made_at=at))
+    return _create(store, replace(_draw(population, samples), labels=counted, by=by, made_at=at, line=line))
 
 
 def extend_plan(
@@ -211,7 +231,8 @@ def extend_plan(
                 f"All frames of {plan.source} on {plan.day} are in the sample already.",
                 next_step="count them: imgpipeline accuracy status",
             )
-    return _create(store, replace(made, number=plan.draws[-1].number + 1, labels=plan.labels, by=by, made_at=at))
+    made = replace(made, number=plan.draws[-1].number + 1, labels=plan.labels, line=plan.line, by=by, made_at=at)
+    return _create(store, made)
 
 
 def _more(plan: Plan, population: Population) -> tuple[str | None, ...]:
@@ -230,21 +251,21 @@ def _draw(population: Population, samples: int) -> Draw:
 
 
 def _create(store: ObjectStore, draw: Draw) -> Draw:
-    key = numbered_key(plan_prefix(draw.day, draw.source), draw.number)
+    key = numbered_key(plan_prefix(draw.day, draw.source, Plan((draw,)).line_name), draw.number)
     create_object(store, key, {**_DRAW.dump_python(draw, mode="json"), "writer": uuid4().hex})
     stored = _read(store, key)
     note_change(store, draw.day, draw.made_at)
     return stored
 
 
-def read_plan(store: ObjectStore, day: date, source: str) -> Plan | None:
-    """Returns the plan of a source and day, or None if nobody has made one.
+def read_plan(store: ObjectStore, day: date, source: str, line: str | None = None) -> Plan | None:
+    """Returns the plan of a source, or of one of its lines, on a day, or None if nobody has made one.
 
     Raises:
         PermanentError: A draw is damaged.
         TransientError: The store does not answer.
     """
-    prefix = plan_prefix(day, source)
+    prefix = plan_prefix(day, source, line)
     draws: list[Draw] = []
     for number in count(1):
         try:
@@ -254,11 +275,12 @@ def read_plan(store: ObjectStore, day: date, source: str) -> Plan | None:
     raise AssertionError
 
 
-def read_plans(store: ObjectStore, day: date) -> list[Plan]:
-    """Returns the plans of a day, by source; errors as of `read_plan`."""
+def read_plans(store: ObjectStore, day: date, *, of_lines: bool = False) -> list[Plan]:
+    """Returns the plans of frames of a day, by source, or the plans of lines; errors as of `read_plan`."""
     keys = [info.key for info in store.list_objects(f"{ACCURACY_PLANS}/day={day.isoformat()}")]
-    sources = {_read(store, key).source for key in keys if parse_number(key) == 1}
-    plans = (read_plan(store, day, source) for source in sorted(sources))
+    first = [Plan((_read(store, key),)) for key in keys if parse_number(key) == 1]
+    named = sorted((plan.source, plan.line_name or "") for plan in first if bool(plan.line) == of_lines)
+    plans = (read_plan(store, day, source, line or None) for source, line in named)
     return [plan for plan in plans if plan]
 
 

@@ -3,6 +3,7 @@
 import getpass
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Annotated, Any
@@ -31,8 +32,10 @@ from imgpipeline.contracts.times import utc_now
 from imgpipeline.daily.objects import MEASURED
 from imgpipeline.daily.states import day_states
 from imgpipeline.errors import ConfigurationError, PermanentError, UsageError
+from imgpipeline.events.configuration import Line, Rules, read_rules
+from imgpipeline.events.slices import ENOUGH_SLICES, counted_labels, open_samples
 from imgpipeline.lake.days.derived import State
-from imgpipeline.lake.days.measuring import WHOLE_DAY, AccuracyRow, changed_frames, measure, read_population
+from imgpipeline.lake.days.measuring import WHOLE_DAY, AccuracyRow, Ask, changed_frames, measure, read_population
 from imgpipeline.lake.query.accuracy import estimates_of
 from imgpipeline.lake.query.days import Span, parse_day
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
@@ -88,27 +91,37 @@ class _OpenDay:
         )
         return sorted(source for (source,) in found)
 
-    def draw(self, source: str, existing: Plan | None, labels: Sequence[str] | None, samples: int | None) -> Plan:
+    def samples(self, line: Mapping[str, Any] | None) -> AbstractContextManager[Ask]:
+        """Opens the frames, or the slices of a line."""
+        return open_samples(self.ask, self.day, line, memory=self.settings.duckdb_memory)
+
+    def draw(
+        self, source: str, existing: Plan | None, labels: Sequence[str] | None, samples: int | None, line: Line | None
+    ) -> Plan:
         """Makes a plan, or extends the existing one."""
-        by, at = getpass.getuser(), utc_now()
+        by, at, kept = getpass.getuser(), utc_now(), line.model_dump(mode="json") if line else None
         ends = {str(chain): end for chain, end in self.session.snapshot.ends.items()}
-        frames = read_population(self.ask, self.day, source, ends, existing)
+        query = "SELECT DISTINCT label FROM label_counts WHERE day = $day AND source = $source"
+        with self.samples(kept) as ask:
+            frames = read_population(ask, self.day, source, ends, existing)
+            labels = labels or [label for (label,) in ask(query, {"day": self.day, "source": source})]
         if existing:
             drawn = extend_plan(self.store, existing, frames, by=by, at=at, samples=samples)
             return Plan((*existing.draws, drawn))
-        query = "SELECT DISTINCT label FROM label_counts WHERE day = $day AND source = $source"
-        labels = labels or [label for (label,) in self.ask(query, {"day": self.day, "source": source})]
-        made = make_plan(self.store, frames, labels=labels, samples=samples or ENOUGH_SAMPLES, by=by, at=at)
+        labels, enough = (counted_labels(line, labels), ENOUGH_SLICES) if line else (labels, ENOUGH_SAMPLES)
+        made = make_plan(self.store, frames, labels=labels, samples=samples or enough, by=by, at=at, line=kept)
         return Plan((made,))
 
     def measured(self, plan: Plan) -> list[AccuracyRow]:
-        answers = read_answers(self.store, self.day, plan.source)
-        return measure(self.ask, plan, answers, self.settings.summary_threshold)
+        answers = read_answers(self.store, self.day, plan.source, plan.line_name)
+        with self.samples(plan.line) as ask:
+            return measure(ask, plan, answers, self.settings.summary_threshold)
 
     def status(self, plan: Plan) -> dict[str, Any]:
-        answered = {answer.frame_id for answer in read_answers(self.store, self.day, plan.source)}
-        ((frames, gated, dead_letters),) = self.ask(_OUTCOMES, {"day": self.day, "source": plan.source})
-        not_covered, gone, came_back = changed_frames(self.ask, plan)
+        answered = {answer.frame_id for answer in read_answers(self.store, self.day, plan.source, plan.line_name)}
+        with self.samples(plan.line) as ask:
+            ((frames, gated, dead_letters),) = ask(_OUTCOMES, {"day": self.day, "source": plan.source})
+            not_covered, gone, came_back = changed_frames(ask, plan)
         done = len(answered.intersection(plan.run_of))
         return {
             "day": self.day, "source": plan.source, "labels": plan.labels, "frames": frames,
@@ -126,7 +139,12 @@ def plan(
         list[str] | None,
         typer.Option("--label", help="People count this label. Repeatable. Default: those found on the day."),
     ] = None,
-    samples: Annotated[int | None, typer.Option("--samples", min=1, help="How many frames. Default: 240.")] = None,
+    samples: Annotated[
+        int | None, typer.Option("--samples", min=1, help="How many frames (default: 240) or slices (60).")
+    ] = None,
+    line: Annotated[
+        str | None, typer.Option("--line", help="People count who crosses this line, in slices of two minutes.")
+    ] = None,
     width: Annotated[
         str, typer.Option("--width", help="Say how many samples an interval of ± this share needs.")
     ] = "10%",
@@ -138,16 +156,25 @@ def plan(
 
     A plan cannot be replaced, as that would let people choose the frames. --extend draws a sample of the frames that
     came after the plan. Without such frames, it draws one more frame of each run, so that the sample doubles.
+
+    With --line, people watch slices of two minutes and count who crosses the line.
     """
     share, records = read_share(width), []
     settings, store = open_site()
+    there = _find_line(read_rules(settings, store), line) if line else None
     for on in _open_days(store, settings, days_with_frames(store, period.span(), are_built=False)):
-        for name in source or on.sources():
-            made = read_plan(store, on.day, name)
+        for name in [there.source] if there else source or on.sources():
+            made = read_plan(store, on.day, name, line)
+            if there and made and made.line != there.model_dump(mode="json"):
+                raise UsageError(
+                    f"The line {line} was changed after its plan of {on.day} was made.",
+                    next_step="give the changed line another name in the rules, and make a plan for that name",
+                )
             if made and not extend:
-                note(f"{name} has a plan of {on.day} already. --extend draws more frames.")
+                units = "slices" if line else "frames"
+                note(f"{line or name} has a plan of {on.day} already. --extend draws more {units}.")
             else:
-                made = on.draw(name, made, label, samples)
+                made = on.draw(name, made, label, samples, there)
             records.append(on.status(made))
             _note_needs(made, on.measured(made), share)
             _note_page(made, settings)
@@ -170,11 +197,11 @@ def show(period: Period, source: SourceOption = None, *, rows: RowFormat) -> Non
 
     Parts of a day (UTC) have rows of their own from 60 answers on.
     """
-    found = [row for on, plan in _plans(period, source) for row in on.measured(plan)]
-    rows.show([row.to_record() for row in found], _SHOWN, empty=_NO_PLANS)
-    for row in found:
+    found = [(plan.line_name, row) for on, plan in _plans(period, source) for row in on.measured(plan)]
+    rows.show([row.to_record() for _, row in found], _SHOWN, empty=_NO_PLANS)
+    for line, row in found:
         if row.part == WHOLE_DAY and row.found.verdict is not Verdict.MEASURED:
-            note(f"{row.day} {row.source}, {row.label}: {_why_not(row.day, row.source, row.found)}")
+            note(f"{row.day} {row.source}, {row.label}: {_why_not(row.day, row.source, row.found, line)}")
 
 
 @command(app, "accept")
@@ -273,27 +300,40 @@ def _plans(period: Period, source: str | None) -> Iterator[tuple[_OpenDay, Plan]
     span = period.span()
     settings, store = open_site()
     for on in _open_days(store, settings, [day for day in days_with_plans(store) if day in span]):
-        yield from ((on, plan) for plan in read_plans(store, on.day) if source in (None, plan.source))
+        plans = (*read_plans(store, on.day), *read_plans(store, on.day, of_lines=True))
+        yield from ((on, plan) for plan in plans if source in (None, plan.source))
+
+
+def _find_line(rules: Rules, name: str) -> Line:
+    """Returns a line by its name; raises UsageError if there is none."""
+    known = {line.name: line for line in rules.line}
+    if name not in known:
+        raise UsageError(
+            f"There is no line {name!r}; the rules have: {', '.join(known) or 'none'}.", next_step="see docs/events.md"
+        )
+    return known[name]
 
 
 def _note_needs(plan: Plan, found: Sequence[AccuracyRow], width: float) -> None:
     """Notes how many samples an interval of a relative half width needs."""
     for row in found:
-        if row.part == WHOLE_DAY:
+        if row.part == WHOLE_DAY and (not plan.line or row.found.verdict is Verdict.MEASURED):
             needed = samples_for(width, row.found.count, row.found.frames, row.found)
             note(f"{plan.source}, {row.label}: an interval of ±{width:.0%} needs about {counted(needed, 'sample')}.")
 
 
 def _note_page(plan: Plan, settings: Settings) -> None:
     page = f"/count/{plan.day}?source={quote(plan.source, safe='')}"
+    page += f"&line={quote(plan.line_name, safe='')}" if plan.line_name else ""
     where = f"at {settings.viewer_url}{page}" if settings.viewer_url else f"on the page {page} of `imgpipeline serve`"
-    note(f"{plan.source}: count the frames {where}")
+    note(f"{plan.source}: count the {'crossings' if plan.line else 'frames'} {where}")
 
 
-def _why_not(day: date, source: str, found: Estimate) -> str:
+def _why_not(day: date, source: str, found: Estimate, line: str | None = None) -> str:
     """Returns why an estimate has no interval, and what to do."""
     if found.verdict is Verdict.NOT_COVERED:
         command = f"imgpipeline accuracy plan --day {day} --source {shlex.quote(source)} --extend"
+        command += f" --line {shlex.quote(line)}" if line else ""
         return f"frames arrived after the plan. Draw a sample of them: {command}"
     return (
         f"too few answers for an interval: {found.errors_seen} of {LEAST_ERRORS} with an error, or "

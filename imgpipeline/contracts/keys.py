@@ -411,18 +411,19 @@ def acknowledgements_prefix(number: int) -> str:
     return f"alerts_acknowledged/{number:010d}"
 
 
-def plan_prefix(day: date, source: str) -> str:
-    """Returns the prefix of the draws of a source's plan: `accuracy/plans/day=2026-01-09/5f2c…`."""
-    return f"{ACCURACY_PLANS}/day={day.isoformat()}/{_hashed(source)}"
+def plan_prefix(day: date, source: str, line: str | None = None) -> str:
+    """Returns the prefix of the draws of the plan of a source or line: `accuracy/plans/day=2026-01-09/5f2c…`."""
+    return f"{ACCURACY_PLANS}/day={day.isoformat()}/{_hashed(source, line)}"
 
 
-def answers_prefix(day: date, source: str) -> str:
-    """Returns the prefix of what people counted on a source's frames: `accuracy/answers/day=2026-01-09/5f2c…`."""
-    return f"{ACCURACY_ANSWERS}/day={day.isoformat()}/{_hashed(source)}"
+def answers_prefix(day: date, source: str, line: str | None = None) -> str:
+    """Returns the prefix of what people counted for a source or line: `accuracy/answers/day=2026-01-09/5f2c…`."""
+    return f"{ACCURACY_ANSWERS}/day={day.isoformat()}/{_hashed(source, line)}"
 
 
-def _hashed(source: str) -> str:
-    return sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+def _hashed(source: str, line: str | None) -> str:
+    named = source if line is None else f"{source}\0{line}"
+    return sha256(named.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def accuracy_changed_key(day: date) -> str:

@@ -10,12 +10,19 @@ import pytest
 from imgpipeline.accuracy.answers import Answer, keep_answer
 from imgpipeline.accuracy.plans import read_plan
 from imgpipeline.contracts.outcomes import Frame, FrameStatus, make_frame_id
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
 from imgpipeline_tests.cli.command import Ended, run
 from imgpipeline_tests.cli.samples import CAR, DOG, OpenStore, seen
+from imgpipeline_tests.daily.builds import build_tracks
+from imgpipeline_tests.events.samples import STOP
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, write_chain, writer
+from imgpipeline_tests.tracking.films import Car, film
 
 pytestmark = pytest.mark.medium
+
+NIGHT = datetime(2026, 1, 10, 1, tzinfo=UTC)
 
 
 def made(offset: int, source: str = "cam-1") -> Frame:
@@ -213,3 +220,56 @@ def test_a_label_without_a_plan_is_not_judged(store, folder_site, tmp_path):
     for wanted in ("car", "tram"):
         ended = accuracy("accept", "--label", wanted, site=folder_site, at=tmp_path, status=1)
         assert f"No plan of these days and sources counts {wanted}." in ended.stderr
+
+
+@pytest.fixture
+def lined(folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path) -> dict[str, str]:
+    """A site with 20 minutes in which two cars cross the line `stop` backwards."""
+    rules = tmp_path / "rules.toml"
+    rules.write_text(STOP)
+    start = datetime(DAY.year, DAY.month, DAY.day, 12, tzinfo=UTC)
+    end, opened = start + timedelta(minutes=20), store_of(folder_site)
+    write_chain(opened, film(start, end, [Car(start, end), Car(start + timedelta(minutes=2), end, y=200)]))
+    rebuild_day(opened, DAY, now=NIGHT)
+    build_tracks(opened, DAY, settings=Settings(_env_file=None), now=NIGHT)
+    return folder_site | {"IMGPIPELINE_RULES_FILE": str(rules)}
+
+
+PLAN_OF_LINE = ("plan", "--day", str(DAY), "--line", "stop")
+
+
+def test_people_count_the_crossings_of_a_line_in_slices_of_two_minutes(lined, store_of, tmp_path):
+    ended = accuracy(*PLAN_OF_LINE, "--json", site=lined, at=tmp_path)
+    labels = ["stop: car forward", "stop: car out"]
+    (row,) = ended.json()
+    assert (row["labels"], row["frames"], row["samples"], row["left"]) == (labels, 10, 10, 10)
+    assert f"/count/{DAY}?source=gate&line=stop" in ended.stderr
+    assert "needs about" not in ended.stderr
+    opened = store_of(lined)
+    plan = read_plan(opened, DAY, "gate", "stop")
+    assert plan
+    assert min(plan.samples) == "20260109T120000Z"
+    assert read_plan(opened, DAY, "gate") is None
+    for sample in plan.samples:
+        crossed = {"20260109T121600Z": 1, "20260109T121800Z": 2}.get(sample, 0)
+        keep_answer(opened, Answer(DAY, "gate", sample, "ann", NOON, {labels[0]: 0, labels[1]: crossed}, line="stop"))
+    found = {row["label"]: row for row in accuracy("show", "--json", site=lined, at=tmp_path).json()}
+    assert [found[label]["estimate"] for label in labels] == [0, 3]
+    assert [found[label]["count"] for label in labels] == [0, 2]
+    assert (found[labels[1]]["low"], found[labels[1]]["high"], found[labels[1]]["verdict"]) == (3, 3, "measured")
+    assert accuracy("status", "--json", site=lined, at=tmp_path).json()[0]["left"] == 0
+
+
+def test_a_line_without_an_entry_in_the_rules_is_refused_with_those_that_have_one(lined, tmp_path):
+    ended = accuracy("plan", "--day", str(DAY), "--line", "door", site=lined, at=tmp_path, status=2)
+    assert "There is no line 'door'; the rules have: stop." in ended.stderr
+
+
+def test_a_plan_of_a_line_that_was_changed_since_says_what_to_do(lined, tmp_path):
+    accuracy(*PLAN_OF_LINE, site=lined, at=tmp_path)
+    again = accuracy(*PLAN_OF_LINE, site=lined, at=tmp_path)
+    assert f"stop has a plan of {DAY} already. --extend draws more slices." in again.stderr
+    (tmp_path / "rules.toml").write_text(STOP.replace("95, 300", "95, 200"))
+    ended = accuracy(*PLAN_OF_LINE, "--extend", site=lined, at=tmp_path, status=2)
+    assert f"The line stop was changed after its plan of {DAY} was made." in ended.stderr
+    assert "give the changed line another name" in ended.stderr

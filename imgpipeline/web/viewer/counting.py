@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import date
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -12,16 +13,20 @@ from pydantic import Field
 from imgpipeline.accuracy.answers import Answer, check_answer, keep_answer, read_answers
 from imgpipeline.accuracy.plans import Plan, read_plan, read_plans
 from imgpipeline.errors import ConfigurationError, UsageError
+from imgpipeline.events.configuration import Line
+from imgpipeline.events.slices import LEAD_IN, open_samples, read_clip
 from imgpipeline.lake.days.measuring import WHOLE_DAY, AccuracyRow, measure
 from imgpipeline.lake.query.frames import detections_in
+from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import THIS_MACHINE, Visitor, allowed
-from imgpipeline.web.viewer.queries import DayPath, DayQuery, FrameId, Given, Name, UrlQuery
+from imgpipeline.web.viewer.queries import DayPath, DayQuery, Given, Name, UrlQuery
 from imgpipeline.web.viewer.responses import Pages, answer_json
 from imgpipeline.web.viewer.site import Site, ViewedSite
 from imgpipeline.web.viewer.views import Asked, View, add_views
 
 Author = Annotated[Name, Field(max_length=200)]
+SampleId = Annotated[str, Field(pattern=r"^([0-9a-f]{32}|[0-9]{8}T[0-9]{6}Z)$")]
 _FRAMES = """
 SELECT frame_id, image_width, image_height FROM frames
 WHERE day = $day AND status = 'processed' AND list_contains($samples, frame_id)
@@ -32,6 +37,7 @@ class CountingQuery(UrlQuery):
     """A plan, and the person who counts its frames."""
 
     source: Name = Field(description="The source.")
+    line: Name | None = Field(None, description="The line whose crossings people count in slices of time.")
     by: Author | None = Field(None, description="The person, where nobody has to log in; otherwise the caller.")
     limit: int = Field(6, ge=1, le=1000, description="Maximum number of `frames`; `left` has all.")
 
@@ -40,7 +46,8 @@ class AnswerBody(Given):
     """What a person counted on a frame."""
 
     source: Name = Field(description="The source.")
-    frame_id: FrameId = Field(description="The frame, a sample of the plan.")
+    line: Name | None = Field(None, description="The line whose crossings the person counted.")
+    frame_id: SampleId = Field(description="The sample of the plan: a frame, or the start of a slice of time.")
     by: Author | None = Field(None, description="The person, where nobody has to log in; otherwise the caller.")
     counts: dict[Name, Annotated[int, Field(ge=0, lt=100_000)]] = Field(
         default={}, description="The number of objects of each label of the plan; empty with `cannot_tell`."
@@ -57,11 +64,12 @@ class AnswerBody(Given):
 
 def _plans(asked: Asked) -> list[tuple[Plan, int, list[AccuracyRow]]]:
     """Returns the plans of a day, each with the number of its samples with an answer, and the estimates so far."""
-    store, threshold = asked.site.store, asked.site.settings.summary_threshold
+    store, settings = asked.site.store, asked.site.settings
     found = []
-    for plan in read_plans(store, asked.day):
-        given = read_answers(store, plan.day, plan.source)
-        rows = measure(lambda sql, values: list(asked.lake.query(sql, values).rows), plan, given, threshold)
+    for plan in (*read_plans(store, asked.day), *read_plans(store, asked.day, of_lines=True)):
+        given = read_answers(store, plan.day, plan.source, plan.line_name)
+        with open_samples(partial(_ask, asked.lake), plan.day, plan.line, memory=settings.duckdb_memory) as ask:
+            rows = measure(ask, plan, given, settings.summary_threshold)
         found.append((plan, len({one.frame_id for one in given}), [row for row in rows if row.part == WHOLE_DAY]))
     return found
 
@@ -77,11 +85,12 @@ def counting_page(
     request: Request, site: Site, pages: Pages, day: DayPath, query: Annotated[CountingQuery, Query()]
 ) -> Response:
     """Shows the frames of a plan one after another."""
-    plan = _plan_of(site, day, query.source)
+    plan = _plan_of(site, day, query.source, query.line)
     visitor: Visitor = request.state.visitor
     return pages.page(
         "counting.html", plan=plan, by=None if visitor is THIS_MACHINE else visitor.name,
         may_count=Scope.ACKNOWLEDGE in visitor.scopes, threshold=site.settings.summary_threshold or None,
+        line=Line.model_validate(plan.line) if plan.line else None, lead_in_s=LEAD_IN.seconds,
     )  # fmt: skip
 
 
@@ -89,11 +98,15 @@ def counting_page(
 def samples(request: Request, site: Site, day: DayPath, query: Annotated[CountingQuery, Query()]) -> Response:
     """Lists the frames that are left for a person, in the order to count them, and describes the first of them.
 
-    Blind frames come without boxes and without the detector's counts.
+    Blind frames come without boxes and without the detector's counts. A slice of time comes with its frames.
     """
-    plan = _plan_of(site, day, query.source)
+    plan = _plan_of(site, day, query.source, query.line)
     waiting = _left_for(site, plan, _author(request.state.visitor, query.by))
     with site.lake.reading() as lake:
+        if plan.line:
+            clips = [(one, read_clip(partial(_ask, lake), day, plan.source, one)) for one in waiting[: query.limit]]
+            slices = [{"frame_id": one, "blind": True, "counts": {}, "boxes": [], "clip": clip} for one, clip in clips]
+            return answer_json(request, {"samples": len(plan.samples), "left": waiting, "frames": slices})
         sizes = {row[0]: row[1:] for row in lake.query(_FRAMES, {"day": day, "samples": waiting}).rows}
         left = [frame_id for frame_id in waiting if frame_id in sizes]
         shown = left[: query.limit]
@@ -107,25 +120,30 @@ def samples(request: Request, site: Site, day: DayPath, query: Annotated[Countin
 def answer(request: Request, site: Site, day: DayPath, body: AnswerBody) -> dict[str, Any]:
     """Stores what a person counted on a frame. The newest answer of a person counts, and earlier ones stay stored."""
     by = _author(allowed(request, Scope.ACKNOWLEDGE), body.by)
-    plan = _plan_of(site, day, body.source)
+    plan = _plan_of(site, day, body.source, body.line)
     given = Answer(
         day, body.source, body.frame_id, by, site.clock(), body.counts, plan.is_blind(body.frame_id), body.cannot_tell,
-        tuple(body.wrong), tuple(body.missing), body.seconds,
+        tuple(body.wrong), tuple(body.missing), body.seconds, body.line,
     )  # fmt: skip
     check_answer(plan, given)
     keep_answer(site.store, given)
     return given.to_json()
 
 
-def _plan_of(site: ViewedSite, day: date, source: str) -> Plan:
+def _plan_of(site: ViewedSite, day: date, source: str, line: str | None) -> Plan:
     """Reads a plan; raises ConfigurationError if there is none, with the command that makes one."""
-    plan = read_plan(site.store, day, source)
+    plan = read_plan(site.store, day, source, line)
     if plan is None:
         raise ConfigurationError(
-            f"{source} has no plan for {day}, so no frames were drawn for counting.",
-            next_step=f"imgpipeline accuracy plan --day {day} --source {shlex.quote(source)}",
+            f"{line or source} has no plan for {day}, so nothing was drawn for counting.",
+            next_step=f"imgpipeline accuracy plan --day {day} --source {shlex.quote(source)}"
+            + (f" --line {shlex.quote(line)}" if line else ""),
         )
     return plan
+
+
+def _ask(lake: LakeSession, sql: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
+    return lake.query(sql, values).rows
 
 
 def _author(visitor: Visitor, given: str | None) -> str:
@@ -145,7 +163,7 @@ def _left_for(site: ViewedSite, plan: Plan, by: str) -> list[str]:
     order is random, so those with an answer are a random part of the sample from either end.
     """
     authors: dict[str, set[str]] = {sample: set() for sample in plan.samples}
-    for one in read_answers(site.store, plan.day, plan.source):
+    for one in read_answers(site.store, plan.day, plan.source, plan.line_name):
         authors.setdefault(one.frame_id, set()).add(one.by)
     is_first = by == min({by}.union(*authors.values()))
     return [

@@ -11,14 +11,21 @@ import numpy as np
 
 from imgpipeline.accuracy.plans import Plan, Population, make_plan, read_plan
 from imgpipeline.contracts.outcomes import Frame
+from imgpipeline.events.slices import counted_labels, open_samples
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.measuring import read_population
+from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_tracks
+from imgpipeline_tests.events.samples import STOP, rules
 from imgpipeline_tests.ledger.samples import DAY, NOON, write_chain
 from imgpipeline_tests.tracking.films import Car, film
 from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
 
 START = datetime(2026, 1, 9, 12, tzinfo=UTC)
 SOURCE = "gate"
+NIGHT = datetime(2026, 1, 10, 1, tzinfo=UTC)
 LABELS = ("car", "person")
 
 
@@ -56,6 +63,31 @@ def planned_site(
     population = Population(DAY, SOURCE, {"frames/dGVzdA_topic-id/0": frames}, {}, places)
     make_plan(store, population, labels=LABELS, samples=samples, by="ada", at=NOON)
     plan = read_plan(store, DAY, SOURCE)
+    assert plan
+    with viewing(settings) as viewer:
+        yield PlannedSite(viewer, store, {one.frame_id: one for one in filmed}, plan)
+
+
+@contextmanager
+def line_site(settings: Settings) -> Iterator[PlannedSite]:
+    """Serve 20 minutes in which two cars cross the line `stop` backwards, and a plan of all ten slices."""
+    store = open_store(settings)
+    end = START + timedelta(minutes=20)
+    cars = [Car(START, end), Car(START + timedelta(minutes=2), end, y=200)]
+    filmed = [replace(one, source_image_path=f"images/{n}.jpg") for n, one in enumerate(film(START, end, cars))]
+    write_chain(store, filmed)
+    for number, one in enumerate(filmed):
+        store.put(one.source_image_path, _picture(one, number))
+    rebuild_day(store, DAY, now=NIGHT)
+    build_tracks(store, DAY, settings=settings, now=NIGHT)
+    line = rules(STOP).line[0]
+    kept = line.model_dump(mode="json")
+    with open_lake(store, settings=settings, days=[DAY]) as lake:
+        ends = {str(chain): stop for chain, stop in lake.snapshot.ends.items()}
+        with open_samples(lambda sql, given: lake.query(sql, given).rows, DAY, kept) as ask:
+            population = read_population(ask, DAY, SOURCE, ends, None)
+    make_plan(store, population, labels=counted_labels(line, ["car"]), samples=10, by="ada", at=NOON, line=kept)
+    plan = read_plan(store, DAY, SOURCE, line.name)
     assert plan
     with viewing(settings) as viewer:
         yield PlannedSite(viewer, store, {one.frame_id: one for one in filmed}, plan)

@@ -1,5 +1,6 @@
 """Counting in a real browser: by keys alone, by clicks, on a tablet, without the viewer, and fast enough."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +10,7 @@ from imgpipeline.accuracy.answers import Answer, read_answers
 from imgpipeline_tests.ledger.samples import DAY
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.web.viewer.axe import serious_problems
-from imgpipeline_tests.web.viewer.planned import SOURCE, PlannedSite, planned_settings, planned_site
+from imgpipeline_tests.web.viewer.planned import SOURCE, PlannedSite, line_site, planned_settings, planned_site
 
 pytestmark = pytest.mark.medium
 
@@ -279,3 +280,48 @@ def test_a_screen_reader_can_use_the_page(page, site):
     assert serious_problems(page, ADDRESS) == []
     show_frame(page)
     assert serious_problems(page, "/count") == []
+
+
+def test_a_slice_is_watched_and_its_crossings_counted_by_keys(browser, tmp_path):
+    with (
+        line_site(planned_settings(tmp_path)) as site,
+        browser.new_context(base_url=str(site.viewer.http.base_url)) as context,
+    ):
+        page, failed = context.new_page(), []
+        page.on("pageerror", lambda error: failed.append(str(error)))
+        page.goto(f"/count/{DAY}?source={SOURCE}&line=stop")
+        page.get_by_label("Your name").fill("ann")
+        page.keyboard.press("Enter")
+        show_frame(page)
+        assert serious_problems(page, page.url) == []  # it loads the page again
+        show_frame(page)
+        clip, play = page.locator("#clip"), page.locator("#play")
+        page.keyboard.press("Space")
+        expect(play).to_have_text("Play")
+        first, (shown, of) = site.plan.samples[0], map(int, re.findall(r"\d+", clip.inner_text()))
+        assert of == (24 if first.endswith("T120000Z") else 26)
+        for _ in range(shown - 1):
+            page.keyboard.press("ArrowLeft")
+        expect(clip).to_have_text(f"Frame 1 of {of}: {'count' if of == 24 else 'lead-in, do not count'}")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowRight")
+        expect(clip).to_have_text(f"Frame 3 of {of}: count")
+        expect(page.locator("figure svg text")).to_have_text(["forward", "out"])
+        page.keyboard.press("1")
+        page.keyboard.press("ArrowUp")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        expect(page.locator("#hint")).to_have_text("Watch the clip to its end, then store.")
+        page.keyboard.press("Space")
+        expect(clip).to_have_text(f"Frame {of} of {of}: count")
+        page.keyboard.press("Enter")
+        expect(page.locator("#progress")).to_have_text("1 of 10 counted")
+        wait_until(lambda: read_answers(site.store, DAY, SOURCE, "stop"), limit_s=30, what="the answer")
+        (stored,) = read_answers(site.store, DAY, SOURCE, "stop")
+        assert (stored.frame_id, stored.by, stored.blind) == (first, "ann", True)
+        assert stored.counts == {"stop: car forward": 2, "stop: car out": 0}
+        page.goto(f"/count?day={DAY}")
+        expect(page.get_by_role("row", name="stop: car out")).to_contain_text("not enough counted yet")
+        page.get_by_role("link", name="gate line stop").click()
+        expect(page.locator("#progress")).to_have_text("1 of 10 counted")
+        assert failed == []

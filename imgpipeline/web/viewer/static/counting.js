@@ -1,13 +1,16 @@
 // Counts the frames of a plan one after another. Answers are stored in the background, and the next frames are loaded
 // ahead, so that nobody waits. The browser keeps an answer until the viewer has stored it.
 
-const AHEAD = 5;
+const page = document.getElementById("counting");
+const line = page.dataset.line ? JSON.parse(page.dataset.line) : null;
+const AHEAD = line ? 1 : 5;
+const PLAY_MS = 150; // a frame of a clip
+const CLIP_AHEAD = 20;
 const RETRY_MS = 3000;
 const REQUEST_MS = 20000;
 const NAME = "imgpipeline counted by";
 const UNSAVED = "imgpipeline answer ";
 
-const page = document.getElementById("counting");
 const { day, source } = page.dataset;
 const labels = JSON.parse(page.dataset.labels);
 const fields = [...page.querySelectorAll("input")];
@@ -76,10 +79,52 @@ function pictureOf(frame) {
     frame.picture = new Image(frame.image_width || 4, frame.image_height || 3);
     frame.picture.alt = "The frame to count";
     frame.picture.src = `/api/v1/frames/${day}/${frame.frame_id}/image`;
-    const shown = () => frame === frames[at] && draw();
+    const shown = () => frame === frames[at]?.now && draw();
     frame.picture.decode().then(shown, shown);
   }
   return frame.picture;
+}
+
+// A slice of time is a sample whose frames are shown one after another; `now` is the shown one.
+const playButton = document.getElementById("play");
+let isPlaying = true;
+
+function turn(by) {
+  const frame = frames[at];
+  const position = frame.clip.indexOf(frame.now) + by;
+  if (!frame.clip[position] || (by && !frame.now.picture.complete)) return;
+  frame.now = frame.clip[position];
+  frame.seen = Math.max(frame.seen, position + 1);
+  frame.clip.slice(position, position + CLIP_AHEAD).forEach(pictureOf);
+  const what = frame.now.is_counted ? "count" : "lead-in, do not count";
+  document.getElementById("clip").textContent = `Frame ${position + 1} of ${frame.clip.length}: ${what}`;
+  figure.classList.toggle("lead-in", !frame.now.is_counted);
+  if (position === frame.clip.length - 1) play(false);
+  showPicture();
+  draw();
+}
+
+function play(shouldPlay = !isPlaying) {
+  isPlaying = shouldPlay;
+  if (isPlaying && frames[at].now === frames[at].clip.at(-1)) frames[at].now = frames[at].clip[0];
+  playButton.textContent = isPlaying ? "Pause" : "Play";
+}
+
+function step(by) {
+  play(false);
+  turn(by);
+}
+
+// The line, with the name of each direction on the side to which it leads.
+function drawnLine(width, height) {
+  const [[ax, ay], [bx, by]] = line.points.map(([x, y]) => [x * width, y * height]);
+  const far = width / 16 / Math.hypot(bx - ax, by - ay);
+  const names = [[line.forward, far], [line.backward, -far]].map(([name, to]) => {
+    const text = shape("text", { x: (ax + bx) / 2 + to * (ay - by), y: (ay + by) / 2 + to * (bx - ax), "font-size": width / 32 });
+    text.textContent = name;
+    return text;
+  });
+  return [shape("path", { class: "line", d: `M${ax} ${ay}L${bx} ${by}` }), ...names];
 }
 
 async function load() {
@@ -88,7 +133,7 @@ async function load() {
   if (isLoading || isComplete || frames.length - at > AHEAD) return;
   isLoading = true;
   const limit = Math.min(1000, unsavedKeys().length + 2 * AHEAD);
-  const found = await ask(`/api/v1/count/${day}?${new URLSearchParams({ source, by, limit })}`);
+  const found = await ask(`/api/v1/count/${day}?${new URLSearchParams({ source, by, limit, ...(line && { line: line.name }) })}`);
   isLoading = false;
   state.textContent = found.problem || "";
   if (found.problem) return;
@@ -96,8 +141,9 @@ async function load() {
   samples = found.samples;
   left = new Set(found.left.filter((frame_id) => !answered.has(frame_id)));
   for (const frame of found.frames.filter(({ frame_id }) => !known.has(frame_id))) {
-    frames.push({ ...frame, numbers: labels.map((label) => frame.counts[label] ?? ""), wrong: new Set(), missing: [] });
-    pictureOf(frames.at(-1));
+    const made = { ...frame, numbers: labels.map((label) => frame.counts[label] ?? ""), wrong: new Set(), missing: [], seen: 0 };
+    frames.push(made);
+    pictureOf(made.clip?.[0] ?? made);
   }
   if (page.hidden) show();
 }
@@ -108,8 +154,12 @@ function show() {
   progress.textContent = `${samples - left.size} of ${samples} counted`;
   state.textContent = frame ? "" : left.size ? "The next frame is being loaded." : "No frame is left for you. Thank you.";
   if (frame) {
-    figure.querySelector("img")?.remove();
-    figure.prepend(pictureOf(frame));
+    frame.now = frame.clip?.[0] ?? frame;
+    showPicture();
+    if (line) {
+      play(true);
+      turn(0);
+    }
     for (const [position, number] of frame.numbers.entries()) fields[position].value = number;
     blind.hidden = !frame.blind;
     backButton.disabled = !at;
@@ -120,6 +170,11 @@ function show() {
   load();
 }
 
+function showPicture() {
+  figure.querySelector("img")?.remove();
+  figure.prepend(pictureOf(frames[at].now));
+}
+
 function shape(name, attributes) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
@@ -127,11 +182,13 @@ function shape(name, attributes) {
 }
 
 function draw() {
-  const { picture, image_width, image_height, boxes, wrong, missing } = frames[at];
-  const width = image_width || picture.naturalWidth;
+  const { boxes, wrong, missing } = frames[at];
+  const { picture, image_width, image_height } = frames[at].now;
+  const width = image_width || picture.naturalWidth || 4;
+  const height = image_height || picture.naturalHeight || 3;
   const colourOf = (label) => fields[labels.indexOf(label)].dataset.colour;
   figure.classList.toggle("missing", picture.complete && !picture.naturalWidth);
-  drawing.setAttribute("viewBox", `0 0 ${width} ${image_height || picture.naturalHeight}`);
+  drawing.setAttribute("viewBox", `0 0 ${width} ${height}`);
   const drawn = boxes.map(({ detection_number, label, x, y, width: across, height: down }) => {
     const isWrong = wrong.has(detection_number);
     const cross = isWrong ? `M${x} ${y}l${across} ${down}m${-across} 0l${across} ${-down}` : "";
@@ -139,7 +196,7 @@ function draw() {
     return shape("path", { class: kind, d: `M${x} ${y}h${across}v${down}h${-across}z${cross}`, stroke: colourOf(label) });
   });
   const points = missing.map(([label, cx, cy]) => shape("circle", { cx, cy, r: width / 70, fill: colourOf(label) }));
-  drawing.replaceChildren(...drawn, ...points);
+  drawing.replaceChildren(...drawn, ...points, ...(line ? drawnLine(width, height) : []));
 }
 
 let current = 0; // position of the label that keys change
@@ -161,7 +218,7 @@ function change(step, position = current) {
 
 function leave(step) {
   frames[at].numbers = fields.map((field) => field.value);
-  frames[at].picture = null; // saves memory
+  for (const shown of frames[at].clip ?? [frames[at]]) shown.picture = null; // saves memory
   at += step;
   show();
 }
@@ -172,8 +229,13 @@ function back() {
 
 function store(isUnknown) {
   const frame = frames[at];
-  const { frame_id, picture, wrong, missing } = frame;
+  const { frame_id, wrong, missing } = frame;
+  const { picture } = frame.now;
   if (!picture.complete) return; // nobody has seen it
+  if (!isUnknown && frame.seen < (frame.clip?.length ?? 0)) {
+    hint.textContent = "Watch the clip to its end, then store.";
+    return;
+  }
   // In a blind frame, one number shows that somebody looked; the others are 0.
   const mayBeEmpty = frame.blind && fields.some((field) => field.value);
   const wanted = labels.filter((_, position) => !fields[position].validity.valid || !(fields[position].value || mayBeEmpty));
@@ -184,6 +246,7 @@ function store(isUnknown) {
   const seconds = Math.min(86400, (performance.now() - shownMs) / 1000);
   const counts = Object.fromEntries(labels.map((label, position) => [label, Number(fields[position].value)]));
   const answer = isUnknown ? { cannot_tell: true } : { counts, wrong: [...wrong], missing };
+  if (line) answer.line = line.name;
   Object.assign(frame, { isAnswered: true, cannotTell: isUnknown });
   left.delete(frame_id);
   leave(1);
@@ -193,6 +256,7 @@ function store(isUnknown) {
 // A click on a box says that it is wrong, or takes that back; elsewhere, it adds an object of the current label.
 function click(event) {
   const { boxes, wrong, missing } = frames[at];
+  if (line) return;
   const { x, y } = new DOMPoint(event.clientX, event.clientY).matrixTransform(drawing.getScreenCTM().inverse());
   const { width, height } = drawing.viewBox.baseVal;
   if (x < 0 || y < 0 || x > width || y > height) return;
@@ -217,6 +281,7 @@ const KEYS = {
   u: back,
   b: () => document.body.classList.toggle("no-boxes"),
 };
+if (line) Object.assign(KEYS, { ArrowLeft: () => step(-1), ArrowRight: () => step(1), " ": () => play() });
 
 document.addEventListener("keydown", (event) => {
   const { key, target } = event;
@@ -248,12 +313,14 @@ page.querySelector("form").addEventListener("submit", (event) => {
   store(event.submitter?.value === "cannot tell");
 });
 backButton.addEventListener("click", back);
+playButton?.addEventListener("click", () => play());
 function start() {
   who.hidden = true;
   send();
   load();
   setInterval(send, RETRY_MS);
   setInterval(load, RETRY_MS);
+  if (line) setInterval(() => isPlaying && !page.hidden && turn(1), PLAY_MS);
 }
 
 who.addEventListener("submit", (event) => {
