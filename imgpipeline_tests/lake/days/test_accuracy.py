@@ -16,7 +16,7 @@ from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.summaries import LabelChoice, summarise
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, load_settings
-from imgpipeline_tests.lake.days.test_measuring import (
+from imgpipeline_tests.lake.counted_day import (
     SOURCE,
     cars,
     count_all,

@@ -1,95 +1,37 @@
 """Measuring: people's answers against the detections of a day that grows, is processed again or is repaired."""
 
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from statistics import fmean
 
 import pytest
 
 from imgpipeline.accuracy.answers import Answer, keep_answer, read_answers
-from imgpipeline.accuracy.plans import Plan, extend_plan, make_plan, read_plan
+from imgpipeline.accuracy.plans import read_plan
 from imgpipeline.contracts.keys import ACCURACY_PLANS
-from imgpipeline.contracts.outcomes import Frame, Gap, GapReason, Outcome, make_frame_id
-from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.measuring import AccuracyRow, Ask, changed_frames, measure, read_population
-from imgpipeline.lake.sessions.session import LakeSession
+from imgpipeline.contracts.outcomes import Frame, Gap, GapReason
+from imgpipeline.lake.days.measuring import AccuracyRow, changed_frames, measure
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.lake.conftest import OpenLake
-from imgpipeline_tests.lake.samples import detection, gated
-from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, dead_letter, frame, write_chain, writer
+from imgpipeline_tests.lake.counted_day import (
+    SOURCE,
+    asking,
+    cars,
+    count_all,
+    day_of,
+    draw,
+    found_cars,
+    offsets,
+    rewrite,
+    seen,
+    total,
+)
+from imgpipeline_tests.lake.samples import gated
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, dead_letter, write_chain, writer
 from imgpipeline_tests.ledger.samples import append as append_segment
 
 pytestmark = pytest.mark.medium
 
-SOURCE = "cam-1"
 CHAIN_NAME = str(CHAIN)
-Count = Callable[[int], int]
-
-
-def cars(offset: int) -> int:
-    """Return how many cars are in the image of an offset."""
-    return (0, 0, 1, 1, 2, 4)[offset * 7 % 11 % 6]
-
-
-def found_cars(offset: int) -> int:
-    """Return how many of them the model finds: it misses one in three of seven images with cars."""
-    return max(0, cars(offset) - (offset * 13 % 7 < 3))
-
-
-def seen(offset: int, found: Count = found_cars, minutes: float = 1.0) -> Frame:
-    """Return the frame of an offset, some minutes after the one before it."""
-    time = datetime(DAY.year, DAY.month, DAY.day, tzinfo=UTC) + timedelta(minutes=offset * minutes)
-    return replace(
-        frame(offset),
-        frame_id=make_frame_id(SOURCE, time, offset),
-        timestamp=time,
-        detections=tuple(detection("car", 0.9 - 0.1 * number) for number in range(found(offset))),
-    )
-
-
-def day_of(start: int, stop: int, found: Count = found_cars, minutes: float = 1.0) -> list[Outcome]:
-    return [seen(offset, found, minutes) for offset in range(start, stop)]
-
-
-def rewrite(store: ObjectStore, outcomes: Sequence[Outcome]) -> None:
-    """Replace the ledger and the tables of the day, as processing it again or a repair does."""
-    keys = [info.key for info in store.list_objects() if not info.key.startswith("accuracy/")]
-    for key in keys:
-        store.delete(key)
-    write_chain(store, outcomes)
-    rebuild_day(store, DAY, now=NOON)
-
-
-def asking(session: LakeSession) -> Ask:
-    return lambda sql, given: session.query(sql, given).rows
-
-
-def draw(store: ObjectStore, lake: OpenLake, samples: int = 60, labels: Iterable[str] = ("car",)) -> Plan:
-    """Make the plan of the day, or extend it."""
-    plan = read_plan(store, DAY, SOURCE)
-    with lake(store, [DAY]) as session:
-        ends = {str(chain): end for chain, end in session.snapshot.ends.items()}
-        population = read_population(asking(session), DAY, SOURCE, ends, plan)
-    if plan is None:
-        make_plan(store, population, labels=labels, samples=samples, by="ada", at=NOON)
-    else:
-        extend_plan(store, plan, population, by="ada", at=NOON)
-    made = read_plan(store, DAY, SOURCE)
-    assert made is not None
-    return made
-
-
-def offsets(frames: Iterable[Outcome]) -> dict[str, int]:
-    return {each.frame_id: each.offset for each in frames if isinstance(each, Frame)}
-
-
-def count_all(store: ObjectStore, plan: Plan, frames: Iterable[Outcome], by: str = "ada", truth: Count = cars) -> None:
-    """Answer all samples of a plan that this person has not answered yet."""
-    of, done = offsets(frames), {each.frame_id for each in read_answers(store, DAY, SOURCE) if each.by == by}
-    for frame_id in plan.samples:
-        if frame_id not in done:
-            keep_answer(store, Answer(DAY, SOURCE, frame_id, by, NOON, {"car": truth(of[frame_id])}))
 
 
 def rows(store: ObjectStore, lake: OpenLake, threshold: float = 0.0) -> list[AccuracyRow]:
@@ -110,10 +52,6 @@ def changes(store: ObjectStore, lake: OpenLake) -> tuple[int, int, int]:
     assert plan is not None
     with lake(store, [DAY]) as session:
         return changed_frames(asking(session), plan)
-
-
-def total(frames: Iterable[Outcome], count: Count) -> int:
-    return sum(count(offset) for offset in offsets(frames).values())
 
 
 def test_the_estimate_adds_the_mean_error_of_each_run_to_the_count(store, lake):
