@@ -23,6 +23,8 @@ from imgpipeline.contracts.urls import as_s3_url
 from imgpipeline.daily.build import BuildOptions, build_day
 from imgpipeline.daily.states import day_states
 from imgpipeline.errors import ConfigurationError, UsageError
+from imgpipeline.lake.schema.tables import FRAMES
+from imgpipeline.lake.storage.manifest import read_manifest
 from imgpipeline.ledger.days import days_of_chain
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.client import check_store
@@ -42,8 +44,9 @@ _NO_TRACKS = (
 )
 _NO_SIZE = (
     "Zones and lines count nothing of this import: the size of its images is not known. Next: import it under another "
-    "--name with --size, such as --size 1920x1080."
+    "--name and another --source with --size, such as --size 1920x1080; frames of one source and time count once."
 )
+_NO_RATE = "--fps is missing, and no seqinfo.ini of the sequence has it"
 _MOT_NAMES = ("det", "gt")
 _FIRST_DAY = Settings.model_fields["first_day"].default
 _csv = partial(typer.Option, rich_help_panel="With --format csv")
@@ -104,9 +107,10 @@ class MotOptions:
         """Returns the frames of a file; raises an error with a message for the user for wrong options."""
         rate = info.rate if info and self.fps is None else self.fps
         if rate is None or not 0 < rate <= FASTEST:
-            found = "is missing, and no seqinfo.ini of the sequence has it" if rate is None else f"is {rate:.12g}"
+            named = f"frameRate in {info.path}" if info and self.fps is None else "--fps"
+            found = _NO_RATE if rate is None else f"{named} is {rate:.12g}"
             raise UsageError(
-                f"--fps {found}; expected frames per second, up to {FASTEST:g}: no camera of a known sequence is "
+                f"{found}; expected frames per second, up to {FASTEST:g}: no camera of a known sequence is "
                 "faster, and tracking needs the true rate.",
                 next_step="give the frame rate of the sequence, such as --fps 25",
             )
@@ -118,6 +122,11 @@ class MotOptions:
         start = datetime.combine(settings.first_day, time(), UTC)
         if self.start:
             start = time_of("--start", self.start, find_timezone(settings.timezone))
+        if not settings.first_day <= start.astimezone(UTC).date() <= utc_now().date():
+            raise UsageError(
+                f"--start is {self.start}; frames have times from {settings.first_day} (IMGPIPELINE_FIRST_DAY) to now.",
+                next_step="give the time of frame 1",
+            )
         return MotFrames(file, frame_rate=rate, start=start, label=text_of("--label", self.label), size=size)
 
 
@@ -292,4 +301,10 @@ def _build(settings: Settings, store: "ObjectStore", chain: "ChainId") -> tuple[
                 raise error
             built += not all(each.result.skipped for each in done)
             progress(number, len(days))
+    twice = sum(found.duplicates for day in days if (found := read_manifest(store, FRAMES.name, day)))
+    if twice:
+        note(
+            f"On these days, {counted(twice, 'frame')} came again with the same source, time and number, and count once. "
+            "If they show something else, import them under another --name and --source."
+        )
     return built, len(days)

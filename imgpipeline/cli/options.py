@@ -25,7 +25,7 @@ from imgpipeline.settings import Settings, load_settings
 
 STORE_PATIENCE_S = 5.0
 """How long an interactive diagnostic command retries a request to the object store."""
-NO_TRACKS = "No tracks. They are built per day: imgpipeline build --day 2026-01-09"
+NO_TRACKS = "No tracks match. They are built per day: imgpipeline build --day DAY"
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
 

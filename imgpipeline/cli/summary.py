@@ -180,9 +180,6 @@ def objects(wanted: Selection, rows: RowFormat) -> None:
     An object that is seen in two hours counts in both; the table unique_totals has the objects of a day.
     """
     show_answer(lambda lake: lake.unique_objects, wanted, rows, _OBJECTS, empty=NO_TRACKS)
-    days = {"day": wanted.day, "from_day": wanted.first, "to_day": wanted.last}
-    with open_arrow_lake(load_settings()) as lake, lake.session(**days) as session:
-        note_builds(session)
 
 
 @command(app, "zones")
@@ -213,6 +210,7 @@ def _why_nothing(wanted: Selection) -> str:
                 "Nothing was counted: zones and lines need the size of the images, which is not known for "
                 f"{counted(unsized, 'frame')} of these days. Next: import them with their size (docs/imports.md)."
             )
+        return "Nothing was counted. Zones and lines are counted when a day is built: imgpipeline build --day DAY"
     return _NO_COUNTS
 
 
@@ -224,7 +222,7 @@ def show_answer(
     *,
     empty: str | Callable[[], str],
 ) -> None:
-    """Asks a method of the lake for the selected rows and prints them; by default with all fields but `day`."""
+    """Asks a method of the lake for rows made of tracks and prints them; by default with all fields but `day`."""
     wanted.span()  # refuses wrong days before it opens the lake
     with open_arrow_lake(load_settings()) as lake:
         found = question(lake)(
@@ -232,6 +230,9 @@ def show_answer(
         )
     columns = columns or [name for name in found.column_names if name != "day"]
     rows.show(found.to_pylist(), columns, fields=found.column_names, empty=empty)
+    days = {"day": wanted.day, "from_day": wanted.first, "to_day": wanted.last}
+    with open_arrow_lake(load_settings()) as lake, lake.session(**days) as session:
+        note_builds(session)
 
 
 def _summarise(

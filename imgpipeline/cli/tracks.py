@@ -110,8 +110,10 @@ def evaluate(
     if source and day:
         wanted, true = parse_day(day), read_truth(truth)
         with open_arrow_lake(settings) as lake, lake.session(day=wanted) as session:
-            build, found = compare_stored(session, source, wanted, true)
+            build, found, unmatched = compare_stored(session, source, wanted, true)
             note_builds(session)
+        for said in unmatched:
+            note(said)
         tracker, rate = build.settings["tracker"], build.frame_rates.get(source, 0.0)
     else:
         sequence = read_sequence(truth)

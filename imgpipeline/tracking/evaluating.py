@@ -6,7 +6,7 @@ et al. 2016) and CLEAR MOT (Bernardin and Stiefelhagen 2008).
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgpipeline.contracts.text import counted
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.sources.sequence_info import USUAL_RATE, find_info
@@ -24,7 +25,7 @@ from imgpipeline.tracking.unique import shown_build
 from imgpipeline.tracking.values import FASTEST, FrameBoxes, TrackingParameters
 
 _NUMBERED = """
-SELECT frame_number, any_value("timestamp") FROM frames
+SELECT frame_number, any_value("timestamp"), count(*) FROM frames
 WHERE source = $source AND day = $day AND status = 'processed' AND frame_number IS NOT NULL GROUP BY frame_number"""
 _STORED_POINTS = """
 SELECT frame_number, dense_rank() OVER (ORDER BY track_id), dense_rank() OVER (ORDER BY object_id),
@@ -73,10 +74,12 @@ def read_sequence(folder: Path) -> MotSequence:
     """Reads a folder with `gt.txt` and `det.txt`, or `gt/gt.txt` and `det/det.txt`, and optionally `seqinfo.ini`.
 
     Raises:
-        ConfigurationError: A file is missing, a line is not in MOT Challenge format, the truth has no objects, or the
-            frame rate is not valid.
+        ConfigurationError: A file is missing, a line is not in MOT Challenge format, there is no true object or no
+            detection, or the frame rate is not valid.
     """
     detected, true = _read_file(_find(folder, "det")), read_truth(folder)
+    if not detected:
+        raise ConfigurationError(f"{_find(folder, 'det')} has no box.", next_step="name a sequence with detections")
     info = find_info(folder)
     rate = (info.rate if info else None) or USUAL_RATE
     if info and rate > FASTEST:
@@ -180,7 +183,7 @@ def evaluate(sequence: MotSequence, parameters: TrackingParameters, *, least_s: 
 
 def compare_stored(
     session: LakeSession, source: str, day: date, truth: Mapping[int, Named]
-) -> tuple[TracksManifest, dict[str, Quality]]:
+) -> tuple[TracksManifest, dict[str, Quality], list[str]]:
     """Compares the stored tracks of a source's UTC day with the ground truth.
 
     Args:
@@ -190,10 +193,11 @@ def compare_stored(
         truth: The true objects by frame number; frames without any have no true object.
 
     Returns:
-        How the tracks were built, and the same as `evaluate`.
+        How the tracks were built, the same as `evaluate`, and what was not compared, for people.
 
     Raises:
-        ConfigurationError: The source has no tracks on that day, or no frames with these numbers.
+        ConfigurationError: The source has no tracks on that day, no frames with these numbers, or several frames with
+            one number.
     """
     given = {"source": source, "day": day}
     build, points = shown_build(session, day), session.query(_STORED_POINTS, given).rows
@@ -201,7 +205,13 @@ def compare_stored(
         raise ConfigurationError(
             f"{source} has no tracks on {day}.", next_step=f"build them: imgpipeline build --day {day}"
         )
-    frames = dict(session.query(_NUMBERED, given).rows)
+    numbered = session.query(_NUMBERED, given).rows
+    if twice := [number for number, _, frames in numbered if frames > 1]:
+        raise ConfigurationError(
+            f"{source} has several frames with one number on {day}, such as {twice[0]}; frames are matched by number.",
+            next_step="import each sequence under a --source of its own",
+        )
+    frames = {number: at for number, at, _ in numbered}
     if truth.keys().isdisjoint(frames):
         raise ConfigurationError(
             f"{source} has no frames on {day} with the numbers {min(truth)} to {max(truth)} of the ground truth.",
@@ -211,7 +221,24 @@ def compare_stored(
     times_s = [frames[number].timestamp() for number in index]
     true = [truth.get(number, _named([])) for number in index]
     placed = [(index[number], *point) for number, *point in points if number in index]
-    return build, _measure_both(times_s, true, placed, least_s=float(build.settings["unique_min_s"]))
+    found = _measure_both(times_s, true, placed, least_s=float(build.settings["unique_min_s"]))
+    return build, found, _unmatched(source, frames, truth)
+
+
+def _unmatched(source: str, frames: Collection[int], truth: Collection[int]) -> list[str]:
+    """Says which frames only one of a source and its truth has."""
+    missing, behind = sorted(set(truth).difference(frames)), [number for number in frames if number > max(truth)]
+    said = []
+    if missing:
+        said.append(
+            f"Not compared: {counted(len(missing), 'frame')} of the truth that {source} lacks, from {missing[0]} on."
+        )
+    if behind:
+        said.append(
+            f"The truth ends at frame {max(truth)}: {counted(len(behind), 'later frame')} of {source} count as without "
+            "objects."
+        )
+    return said
 
 
 def _measure_both(

@@ -160,6 +160,8 @@ def test_a_line_that_is_no_box_of_a_frame_is_named_and_nothing_is_imported(folde
         (("--fps", "25", "--start", "yesterday"), "--start: got 'yesterday', expected a time"),
         (("--fps", "500"), "--fps is 500; expected frames per second, up to 240"),
         (("--fps", "240.0001"), "--fps is 240.0001; expected"),
+        (("--fps", "25", "--start", "9999-12-31T23:59:59Z"), "--start is 9999-12-31T23:59:59Z; frames have times from"),
+        (("--fps", "25", "--start", "1990-01-01"), "--start is 1990-01-01; frames have times from"),
         ((), "--fps is missing, and no seqinfo.ini of the sequence has it"),
         (("--fps", "25", "--size", "big"), "--size: got 'big', expected a size such as 640x360"),
         (("--fps", "25", "--label", " "), "--label: got"),
@@ -250,7 +252,16 @@ def test_zones_and_lines_say_that_frames_without_a_size_count_nothing(ruled_site
         assert "the size of the images, which is not known for 60 frames of these days" in said
         assert "how to set up" not in said
         other = run("summary", table, "--source", "other", env=ruled_site, cwd=tmp_path).stderr
-        assert "how to set up" in other
+        assert "counted when a day is built" in other
+
+
+def test_frames_that_another_import_has_under_the_same_source_are_counted_and_named(folder_site, tmp_path):
+    file = write_walk(tmp_path / "street")
+    options = ("--format", "mot", "--fps", "25", "--source", "cam", "--build")
+    first = run("import", "detections", file, *options, "--name", "first", env=folder_site, cwd=tmp_path)
+    assert "came again" not in first.stderr
+    second = run("import", "detections", file, *options, "--name", "second", env=folder_site, cwd=tmp_path)
+    assert "60 frames came again with the same source, time and number, and count once" in second.stderr
 
 
 @pytest.mark.parametrize(

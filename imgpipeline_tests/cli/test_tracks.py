@@ -1,6 +1,7 @@
 """What the commands about tracks say of their build, and which ground truth they accept."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -77,7 +78,8 @@ def test_each_command_says_that_frames_are_newer_than_the_tracks(ask, tracked, s
     later = film(END, END + timedelta(seconds=3), [Car(END, END + timedelta(seconds=3))], offset=6, rate=1)
     write_chain(store_of(tracked), later)
     for words in (
-        ("summary", "objects"), ("tracks", "stats", *STORED), ("tracks", "evaluate", "--truth", "gt/gt.txt", *STORED),
+        ("summary", "objects"), ("summary", "zones"), ("summary", "lines"), ("tracks", "list"),
+        ("tracks", "stats", *STORED), ("tracks", "evaluate", "--truth", "gt/gt.txt", *STORED),
     ):  # fmt: skip
         ended = ask(*words)
         assert (ended.status, NEWER in ended.stderr) == (0, True), ended.stderr
@@ -111,6 +113,24 @@ def test_a_truth_of_no_frame_of_the_source_is_refused(ask, tmp_path):
     ended = ask("tracks", "evaluate", "--truth", "gt.txt", *STORED)
     said = f"gate has no frames on {DAY} with the numbers 100 to 100 of the ground truth."
     assert (ended.status, said in ended.stderr) == (1, True), ended.stderr
+
+
+@pytest.mark.usefixtures("tracked")
+def test_frames_that_only_the_truth_or_the_source_has_are_named(ask, tmp_path):
+    for numbers, said in (
+        (range(1, 10), "Not compared: 4 frames of the truth that gate lacks, from 6 on."),
+        (range(1, 4), "The truth ends at frame 3: 2 later frames of gate count as without objects."),
+    ):
+        (tmp_path / "gt.txt").write_text("".join(f"{n},7,10,100,80,60,1\n" for n in numbers))
+        ended = ask("tracks", "evaluate", "--truth", "gt.txt", *STORED)
+        assert (ended.status, said in ended.stderr) == (0, True), ended.stderr
+
+
+def test_frames_that_share_a_number_are_refused(ask, tracked, store_of):
+    later = film(END, END + timedelta(seconds=1), [], offset=6, rate=1)
+    write_chain(store_of(tracked), [replace(each, frame_number=1) for each in later])
+    ended = ask("tracks", "evaluate", "--truth", "gt/gt.txt", *STORED)
+    assert (ended.status, "several frames with one number" in ended.stderr) == (1, True), ended.stderr
 
 
 def test_a_sequence_is_tracked_by_the_current_settings_which_are_named(ask, tmp_path):

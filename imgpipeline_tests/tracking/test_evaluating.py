@@ -66,6 +66,12 @@ def test_a_truth_without_objects_and_detections_as_a_truth_are_refused(tmp_path,
         read_truth(tmp_path / "gt.txt")
 
 
+def test_detections_without_a_box_are_refused(tmp_path):
+    (sequence(tmp_path) / "det.txt").write_text("")
+    with pytest.raises(ConfigurationError, match=r"det\.txt has no box"):
+        read_sequence(tmp_path)
+
+
 def test_the_error_of_a_count_of_nothing_is_unknown():
     assert Quality(0.5, 0.5, 0.5, 0, objects=3, true_objects=0).unique_error is None
 

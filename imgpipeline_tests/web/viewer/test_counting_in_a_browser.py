@@ -68,7 +68,9 @@ def begin(page: Page, site: PlannedSite) -> None:
 def show_frame(page: Page) -> None:
     """Wait for the picture of a frame."""
     expect(page.locator("#counting")).to_be_visible()
-    wait_for(page, "document.querySelector('figure img')?.naturalWidth > 0")
+    wait_for(
+        page, "document.querySelector('figure img')?.complete && document.querySelector('figure img').naturalWidth > 0"
+    )
 
 
 def wait_for(page: Page, condition: str) -> None:
