@@ -304,7 +304,7 @@ def _build(settings: Settings, store: "ObjectStore", chain: "ChainId") -> tuple[
     twice = sum(found.duplicates for day in days if (found := read_manifest(store, FRAMES.name, day)))
     if twice:
         note(
-            f"On these days, {counted(twice, 'frame')} came again with the same source, time and number, and count once. "
-            "If they show something else, import them under another --name and --source."
+            f"On these days, {counted(twice, 'frame')} came again with the same source, time and number, and count "
+            "once. If they show something else, import them under another --name and --source."
         )
     return built, len(days)
