@@ -1,5 +1,6 @@
 """How far counts are from the truth: the stored rows of the table `accuracy`, added up over days and sources."""
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -9,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from imgpipeline.accuracy.estimator import Estimate, Verdict, add
+from imgpipeline.errors import TransientError
 from imgpipeline.lake.days.measuring import WHOLE_DAY
 from imgpipeline.lake.schema.accuracy import ACCURACY
 from imgpipeline.lake.sessions.session import LakeSession
@@ -47,7 +49,9 @@ def estimates_of(lake: LakeSession, days: Sequence[date], *, sources: Sequence[s
 def with_intervals(
     lake: LakeSession, counts: pa.Table, groups: Sequence[str], days: Sequence[date] | None, sources: Sequence[str]
 ) -> pa.Table:
-    """Adds the columns of `INTERVAL` to counts of labels; NULL if a source or day of the group has no plan.
+    """Adds the columns of `INTERVAL` to counts of labels.
+
+    They are NULL if a source or day of the group has no plan, or the store does not answer.
 
     Args:
         lake: A session whose days are UTC days, with the summary `frame_stats`.
@@ -56,8 +60,10 @@ def with_intervals(
         days: The counted days; None: all.
         sources: The counted sources; empty: all.
     """
-    days = lake.days if days is None else days
-    known = estimates_of(lake, days, sources=sources)
+    days, known = lake.days if days is None else days, {}
+    # A session has its counts, so it can show them without the store; then no interval is known.
+    with contextlib.suppress(TransientError):
+        known = estimates_of(lake, days, sources=sources)
     needed = _observed(lake, groups, days, sources) if known else {}
     of_group: dict[_Key, list[Estimate]] = defaultdict(list)
     for (day, source, label), estimate in known.items():
