@@ -383,8 +383,11 @@ def parse_message(record: KafkaRecord, form: MessageForm = _DEFAULT_FORM) -> Fra
     data = load_object(value)
     path, number = form.path_and_number_of(data)
     timestamp = form.time_of(data)
+    named = None if data.keys() & {"source", "video_id"} else record.header("source")
     return FrameMessage(
-        source=form.source_of(data, path, _key_text(record), record.topic),
+        source=checked_text("header source", named)
+        if named
+        else form.source_of(data, path, _key_text(record), record.topic),
         image_path=path,
         timestamp=timestamp or _record_time(record),
         has_own_timestamp=timestamp is not None,

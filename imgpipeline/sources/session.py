@@ -525,6 +525,7 @@ def _records_of(settings: Settings, message: FrameMessage | Notice, form: Messag
     if form is not MessageFormat.NATIVE:
         if form is MessageFormat.BUCKET:
             key = bucket_and_key(public_path(message.image_path or "", settings.store_url))[1].encode()
+            session = (*session, ("source", message.source.encode()))  # neither key nor value has it
         zone = find_timezone(settings.message_timezone)
         return [Record(topic, key, classic_value(message, form, store_url=settings.store_url, zone=zone), session)]
     stamp = None if message.has_own_timestamp else round(message.timestamp.timestamp() * 1000)
