@@ -284,6 +284,16 @@ def test_a_screen_reader_can_use_the_page(page, site):
     assert serious_problems(page, "/count") == []
 
 
+def open_slices(page: Page) -> None:
+    """Open the page on which people count the crossings of a line."""
+    page.goto(f"/count/{DAY}?source={SOURCE}&line=stop")
+    page.get_by_label("Your name").fill("ann")
+    page.keyboard.press("Enter")
+    show_frame(page)
+    assert serious_problems(page, page.url) == []  # it loads the page again
+    show_frame(page)
+
+
 def test_a_slice_is_watched_and_its_crossings_counted_by_keys(browser, tmp_path):
     with (
         line_site(planned_settings(tmp_path)) as site,
@@ -291,12 +301,7 @@ def test_a_slice_is_watched_and_its_crossings_counted_by_keys(browser, tmp_path)
     ):
         page, failed = context.new_page(), []
         page.on("pageerror", lambda error: failed.append(str(error)))
-        page.goto(f"/count/{DAY}?source={SOURCE}&line=stop")
-        page.get_by_label("Your name").fill("ann")
-        page.keyboard.press("Enter")
-        show_frame(page)
-        assert serious_problems(page, page.url) == []  # it loads the page again
-        show_frame(page)
+        open_slices(page)
         clip, play = page.locator("#clip"), page.locator("#play")
         page.keyboard.press("Space")
         expect(play).to_have_text("Play")
