@@ -167,6 +167,7 @@ class SourceSession:
         self._stop = threading.Event()
         self._error: ImgpipelineError | None = None
         self._away: dict[str, str] = {}  # the store, or Kafka after an error
+        self._answered: dict[str, float] = {}  # when the last outage of each ended
         self._sending_since: float | None = None
         self._end_reason: str | None = None
         self._started = False
@@ -448,16 +449,19 @@ class SourceSession:
 
     def _retried(self, what: str, action: Callable[[], Result], *, always: bool = False) -> Result:
         """Retries an action while store or Kafka is away. Live sources give up on an image, never on announcing."""
+        begun = monotonic()
         try:
             result = action()  # the retries below would cost each frame time even if nothing is away
         except AWAY as error:
-            self._note_away(what, error)
+            if begun >= self._answered.get(what, 0.0):  # otherwise it failed in an outage that is over
+                self._note_away(what, error)
             if self._stop.wait(_FIRST_PAUSE_S):
                 raise
             result = self._retrying(what, has_limit=self.kind is SourceKind.LIVE and not always)(action)
         if what in self._away:
             with self._lock:
                 if waited_for := self._away.pop(what, None):
+                    self._answered[what] = monotonic()
                     LOG.warning("%s waited for %s; it answers again", self.name, waited_for)
         return result
 
