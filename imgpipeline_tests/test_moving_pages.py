@@ -192,7 +192,7 @@ def test_image_analytics(reader, bucket):
         | {
             "SASL_PLAINTEXT": "PLAINTEXT",
             "kafka.example.org:9094": reader.kafka.bootstrap_servers,
-            "5001": str(free_port()),
+            r"(--port |:)5001\b": rf"\g<1>{free_port()}",
         },
     )
     store = bucket.store()
@@ -267,7 +267,7 @@ def test_video(reader):
     frame_store = reader.folder / "app" / "frame_store"
     reader.open(
         "video",
-        {"file:///app": frame_store.parent.as_uri(), "5001": str(free_port()),
+        {"file:///app": frame_store.parent.as_uri(), r"(--port |:)5001\b": rf"\g<1>{free_port()}",
          "redpanda:29092": reader.kafka.bootstrap_servers},
     )  # fmt: skip
     frame_store.mkdir(parents=True)
@@ -315,7 +315,7 @@ def check_what_old_detectors_see(reader: Reader, frame_store: Path) -> None:
 @pytest.mark.slow
 def test_change_alerts(reader):
     site = reader.folder / "pipeline"
-    reader.open("change-alerts", {"/srv/pipeline": str(site), "8000": str(free_port())})
+    reader.open("change-alerts", {"/srv/pipeline": str(site), r"(--port |:)8000\b": rf"\g<1>{free_port()}"})
     add_settings(reader, KAFKA_BROKER=reader.kafka.bootstrap_servers)
     database = site / "image_database"
     database.mkdir(parents=True)
