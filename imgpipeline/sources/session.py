@@ -151,8 +151,7 @@ class SourceSession:
         """
         self.name, self.kind, self._settings = name, kind, settings
         self._options = options or PublishOptions()
-        self._watch = watch
-        self._accounts = Accounts(name, stall_s=self._options.stall_s)
+        self._watch, self._accounts = watch, Accounts(name, stall_s=self._options.stall_s)
         store = store or open_store(settings, patience_s=0)  # `_retried` waits for it, and says so once
         self._storer = FrameStorer(settings, name, self.session, store, self._options, tally)
         self._last_prepared: threading.Event | None = None

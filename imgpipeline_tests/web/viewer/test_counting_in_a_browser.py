@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, FloatRect, Locator, Page, Route, expect
 
 from imgpipeline.accuracy.answers import Answer, read_answers
 from imgpipeline_tests.ledger.samples import DAY
@@ -71,6 +71,15 @@ def show_frame(page: Page) -> None:
     wait_for(
         page, "document.querySelector('figure img')?.complete && document.querySelector('figure img').naturalWidth > 0"
     )
+
+
+def place_of(element: Locator) -> FloatRect:
+    """Return where an element is; boxes are drawn again when their picture is decoded."""
+    found: list[FloatRect | None] = []
+    wait_until(lambda: bool(found.append(element.bounding_box()) or found[-1]), limit_s=30, what="an element")
+    place = found[-1]
+    assert place
+    return place
 
 
 def wait_for(page: Page, condition: str) -> None:
@@ -145,9 +154,7 @@ def test_digits_and_arrows_change_numbers_and_backspace_corrects_the_frame_befor
 
 def test_a_click_on_a_box_makes_it_wrong_and_a_click_elsewhere_adds_an_object(page, site):
     sample = site.plan.samples[site.first()]
-    box, picture = page.locator("figure path").first.bounding_box(), page.locator("figure").bounding_box()
-    assert box
-    assert picture
+    box, picture = place_of(page.locator("figure path").first), place_of(page.locator("figure"))
     inside = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     empty = picture["x"] + picture["width"] / 2, picture["y"] + picture["height"] / 2
     start = numbers(page)[1]
