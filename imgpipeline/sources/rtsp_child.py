@@ -30,6 +30,10 @@ JPEG_QUALITY = 90
 _PR_SET_PDEATHSIG = 1
 _FLUSH_S = 2.0
 _REPORT_LOST_S = 0.5
+_ROOM_S = 0.02
+"""How long a frame waits for room in the queue: after a stall of the network, frames come faster than a thread starts,
+and a parent that keeps up must not lose them. Shorter than the time between frames, so that a slow parent is noticed.
+"""
 _CAUSES: dict[type[BaseException], str] = {
     av.error.ConnectionRefusedError: "connection refused",
     av.error.ConnectionResetError: "the camera closed the connection",
@@ -71,12 +75,11 @@ class Outbox:
     def put(self, header: dict[str, Any], payload: bytes = b"") -> None:
         """Adds a message; drops the oldest frame if too many wait."""
         with self._changed:
-            frames = [message for message in self._waiting if message[0]["kind"] == "frame"]
-            if len(frames) >= self._limit:
-                self._waiting.remove(frames[0])
+            if not self._changed.wait_for(lambda: len(self._frames()) < self._limit, timeout=_ROOM_S):
+                self._waiting.remove(self._frames()[0])
                 self._lost["queue", "dropped"] += 1
             self._waiting.append((header, payload))
-            self._changed.notify()
+            self._changed.notify_all()
 
     def lose(self, reason: str, how: str) -> None:
         """Counts a frame that is not sent."""
@@ -87,8 +90,11 @@ class Outbox:
         """Sends the waiting messages, for a limited time."""
         with self._changed:
             self._closing = True
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join(_FLUSH_S)
+
+    def _frames(self) -> list[tuple[dict[str, Any], bytes]]:
+        return [message for message in self._waiting if message[0]["kind"] == "frame"]
 
     def _run(self) -> None:
         reported = monotonic()
@@ -98,6 +104,7 @@ class Outbox:
                 batch, closing = list(self._waiting)[:1], self._closing
                 if batch:
                     self._waiting.popleft()
+                    self._changed.notify_all()
                 lost: Counter[tuple[str, str]] = Counter()
                 if monotonic() - reported > _REPORT_LOST_S or (closing and not batch):
                     lost, self._lost, reported = self._lost, lost, monotonic()

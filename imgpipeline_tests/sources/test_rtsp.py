@@ -1,12 +1,15 @@
 """Cameras on a real RTSP server: times, rates, sizes, and everything that goes wrong with cameras."""
 
+import os
 import random
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import Self
 
 import cv2
@@ -136,6 +139,20 @@ def test_each_frame_of_a_stream_is_yielded_once_with_the_time_of_the_cameras_clo
         scan = data[data.rindex(b"\xff\xda") + 14 : -2]
         assert len(scan) > 500
         assert scan in (tmp_path / "cam1.clip").read_bytes(), "packets are passed on unchanged"
+
+
+def test_frames_that_arrive_in_a_burst_after_a_stall_are_not_lost(serve, tmp_path):
+    server = serve(make_camera(tmp_path, "cam1", codec="mjpeg"))
+    with Watched(server.url("cam1")) as watched:
+        before, reader = len(watched.await_frames(3)), watched.camera.now.pid
+        os.kill(reader, signal.SIGSTOP)
+        end = monotonic() + 3  # 30 frames, twice as many as the queue holds
+        wait_until(lambda: monotonic() > end, limit_s=LIMIT_S, what="the end of the stall")
+        os.kill(reader, signal.SIGCONT)
+        watched.await_frames(before + 30)
+    numbers = [number_of(frame) or 0 for frame in watched.frames]
+    assert numbers == [(numbers[0] + n) % 60 for n in range(len(numbers))]
+    assert not watched.lost
 
 
 @pytest.mark.slow
