@@ -7,17 +7,17 @@ frame's first person gives its count; other people only show how far people agre
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from functools import lru_cache, partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
-from pydantic import NonNegativeInt, TypeAdapter, ValidationError
+from pydantic import NonNegativeInt, TypeAdapter
 
 from imgpipeline.accuracy.plans import Plan, note_change
 from imgpipeline.contracts.keys import answers_prefix, parse_number
 from imgpipeline.contracts.times import Timestamp
-from imgpipeline.errors import PermanentError, UsageError
+from imgpipeline.errors import UsageError
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.objectstore.numbered import append_entry, read_object
+from imgpipeline.objectstore.numbered import append_entry, read_typed
 from imgpipeline.objectstore.parallel import map_ahead
 
 
@@ -57,19 +57,17 @@ class Answer:
 
 
 _ANSWER = TypeAdapter(Answer)
-_READ: WeakKeyDictionary[ObjectStore, dict[str, Answer]] = WeakKeyDictionary()
-"""The answers of each store that this process has read; they never change."""
 
 
 def check_answer(plan: Plan, answer: Answer) -> None:
     """Checks that an answer fits its plan.
 
     Raises:
-        UsageError: The frame is no sample, or a label is missing or unknown.
+        UsageError: The frame is not in the sample, or a label is missing or unknown.
     """
     if answer.frame_id not in plan.run_of:
         raise UsageError(
-            f"The frame {answer.frame_id} is no sample of {plan.source} on {plan.day}.",
+            f"The frame {answer.frame_id} is not in the sample of {plan.source} on {plan.day}.",
             next_step="count the frames of the plan only: others were not chosen at random",
         )
     expected = set() if answer.cannot_tell else set(plan.labels)
@@ -99,18 +97,18 @@ def read_answers(store: ObjectStore, day: date, source: str, line: str | None = 
         TransientError: The store does not answer.
     """
     keys = sorted(info.key for info in store.list_objects(answers_prefix(day, source, line)) if parse_number(info.key))
-    read = _READ.setdefault(store, {})
     newest: dict[tuple[str, str], Answer] = {}
-    for answer in map_ahead(lambda key: read.get(key) or read.setdefault(key, _read(store, key)), keys):
+    for answer in map_ahead(partial(_read, store), keys):
         newest[answer.frame_id, answer.by] = answer  # a replaced entry keeps its place
     return list(newest.values())
 
 
+def answered(store: ObjectStore, plan: Plan) -> set[str]:
+    """Returns the samples of a plan that have an answer; errors as of `read_answers`."""
+    given = read_answers(store, plan.day, plan.source, plan.line_name)
+    return {answer.frame_id for answer in given}.intersection(plan.run_of)
+
+
+@lru_cache(maxsize=10_000)  # the counting page asks for all answers to a plan again and again; they never change
 def _read(store: ObjectStore, key: str) -> Answer:
-    try:
-        return _ANSWER.validate_python(read_object(store, key))
-    except ValidationError:
-        raise PermanentError(
-            f"{store.url}/{key} is damaged; expected an answer.",
-            next_step="delete it, and count the frame again",
-        ) from None
+    return read_typed(store, key, _ANSWER, expected="an answer")

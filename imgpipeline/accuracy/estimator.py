@@ -41,13 +41,6 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Stratum:
-    """All runs of one population, whether they have answers yet or not."""
-
-    runs: tuple[Run, ...]
-
-
-@dataclass(frozen=True)
 class Estimate:
     """A count of all frames, corrected by the errors on the samples.
 
@@ -126,14 +119,15 @@ class Acceptance:
     sentence: str
 
 
-def estimate(count: float, strata: Sequence[Stratum], *, seen: float = 0.0, covered: bool = True) -> Estimate:
+def estimate(count: float, strata: Sequence[Sequence[Run]], *, seen: float = 0.0, covered: bool = True) -> Estimate:
     """Corrects the detector's count in all frames by the errors on the samples.
 
     Args:
+        strata: The runs of each population, whether they have answers yet or not.
         seen: What people counted on the samples; `-math.inf` for a difference, which may be negative.
         covered: False if there are frames in none of the strata.
     """
-    populations = [[run for run in stratum.runs if run.size] for stratum in strata]
+    populations = [[run for run in stratum if run.size] for stratum in strata]
     found = add([_correction(runs) for runs in populations if runs])
     return replace(found, count=count, seen=seen, covered=covered)
 
@@ -157,7 +151,7 @@ def add(estimates: Collection[Estimate]) -> Estimate:
     )
 
 
-def accept(found: Estimate, margin: float) -> Acceptance:
+def accept(found: Estimate, margin: float, units: str = "frames") -> Acceptance:
     """Tests whether the detector's count is within a margin of the truth, by two one-sided tests at 5 %.
 
     The test of equivalence leaves the burden of proof with the detector: too few samples do not pass it.
@@ -172,7 +166,7 @@ def accept(found: Estimate, margin: float) -> Acceptance:
     accepted = -margin <= low and high <= margin
     sentence = (
         f"The systematic error of the count {'is' if accepted else 'is not shown to be'} within ±{margin:.1%}: the "
-        f"detector counted {found.count:,.0f}, people's answers on {found.samples} random frames give "
+        f"detector counted {found.count:,.0f}, people's answers on {found.samples} random {units} give "
         f"{found.estimate:,.0f}; error {error:+.1%}, 90 % interval {low:+.1%} to {high:+.1%} (two one-sided tests "
         "at 5 %)."
     )

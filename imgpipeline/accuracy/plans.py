@@ -5,17 +5,17 @@ frames it is about by the ends of the chains, which hold when the day grows, is 
 """
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from enum import StrEnum
 from functools import cached_property
-from itertools import count
 from math import ceil
 from typing import Any
 from uuid import uuid4
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from imgpipeline.accuracy.sampling import asking_order, draw_runs, is_blind, is_for_two, run_bounds, seed_of
 from imgpipeline.contracts.keys import (
@@ -29,9 +29,9 @@ from imgpipeline.contracts.keys import (
     plan_prefix,
 )
 from imgpipeline.contracts.times import Timestamp, format_time
-from imgpipeline.errors import PermanentError, UsageError
+from imgpipeline.errors import UsageError
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.numbered import create_object, read_object
+from imgpipeline.objectstore.numbered import create_object, read_typed
 
 LEAST_LATER = 10
 """Least samples of the frames that came after a plan: fewer say nothing about the spread of their errors."""
@@ -39,34 +39,22 @@ Place = tuple[datetime, str]
 """Time and id of a frame. Populations are in this order."""
 
 
-class Kind(StrEnum):
-    """What a draw adds to a plan."""
-
-    PLAN = "plan"
-    """The first draw."""
-    MORE = "more"
-    """One more frame of each run."""
-    LATER = "later"
-    """A sample of the frames after the ends of the earlier draws, with runs of its own."""
-
-
 @dataclass(frozen=True)
 class Draw:
-    """One draw of a plan.
+    """One draw of a plan: of the frames that came after the earlier draws, or one more frame of each run of the plan.
 
     Attributes:
         ends: The draw is about the frames below these offsets that no earlier draw is about, by the name of the chain.
-        size: Frames in the draw's own population; 0 for `more`.
-        starts: Time and id of the first frame of each of its own runs, in order; none for `more`.
-        samples: The frame drawn from each run, or None for a run that has none left. For `more`, of all runs of the
-            plan.
+        size: Frames in the draw's own population; 0 if it draws one more frame of each run.
+        starts: Time and id of the first frame of each of its own runs, in order.
+        samples: The frame drawn from each of its own runs, or from all runs of the plan; None for a run that has none
+            left.
         line: For slices of time in place of frames: the line whose crossings people count, as configured at that time.
     """
 
     day: date
     source: str
     number: int
-    kind: Kind
     ends: Mapping[str, int]
     size: int
     seed: str
@@ -85,7 +73,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Plan:
-    """The draws of a source and day, the first one of kind `plan`. Its runs are numbered from 0 through all draws."""
+    """The draws of a source and day, in order. Its runs are numbered from 0 through all draws."""
 
     draws: tuple[Draw, ...]
 
@@ -117,7 +105,7 @@ class Plan:
     @property
     def strata(self) -> list[Draw]:
         """The draws that have a population of their own."""
-        return [draw for draw in self.draws if draw.kind is not Kind.MORE]
+        return [draw for draw in self.draws if draw.starts]
 
     @property
     def starts(self) -> list[tuple[int, datetime, str]]:
@@ -130,7 +118,7 @@ class Plan:
         found: dict[str, int] = {}
         behind = 0
         for draw in self.draws:
-            first = 0 if draw.kind is Kind.MORE else behind
+            first = behind if draw.starts else 0
             behind += len(draw.starts)
             found |= {sample: first + run for run, sample in enumerate(draw.samples) if sample is not None}
         return found
@@ -161,6 +149,7 @@ class Population:
         ends: The ends of the chains up to which these are all processed frames, by the name of the chain.
         runs: The ids of the frames of each run of the plan, in order; none without a plan.
         later: The frames that the plan is not about yet, in order; without a plan all frames.
+        labels: What the model found in them.
     """
 
     day: date
@@ -168,6 +157,7 @@ class Population:
     ends: Mapping[str, int]
     runs: Mapping[int, Sequence[str]]
     later: Sequence[Place]
+    labels: Sequence[str] = ()
 
 
 _DRAW = TypeAdapter(Draw)
@@ -177,13 +167,17 @@ def make_plan(
     store: ObjectStore,
     population: Population,
     *,
-    labels: Iterable[str],
+    labels: Iterable[str] = (),
     samples: int,
     by: str,
     at: datetime,
     line: Mapping[str, Any] | None = None,
 ) -> Draw:
     """Draws one frame from each of `samples` equal runs of a population that has no plan yet.
+
+    Args:
+        labels: What people count; empty: what the model found.
+        line: For a population of slices: the line whose crossings people count.
 
     Returns:
         The stored draw: an earlier one if the source and day have a plan already.
@@ -193,7 +187,7 @@ def make_plan(
         PermanentError: The stored draw is damaged.
         TransientError: The store does not answer.
     """
-    counted, frames = tuple(sorted(set(labels))), population.later
+    counted, frames = tuple(sorted(set(labels or population.labels))), population.later
     if not frames or not counted:
         raise UsageError(
             f"{population.source} has no {'labels to count' if frames else 'processed frames'} on {population.day}.",
@@ -221,11 +215,8 @@ def extend_plan(
     first, later = plan.draws[0], population.later
     if later:
         made = _draw(population, samples or max(LEAST_LATER, ceil(len(later) * len(first.starts) / first.size)))
-        made = replace(made, kind=Kind.LATER)
     else:
-        made = replace(
-            plan.draws[-1], kind=Kind.MORE, size=0, seed=first.seed, starts=(), samples=_more(plan, population)
-        )
+        made = replace(plan.draws[-1], size=0, seed=first.seed, starts=(), samples=_more(plan, population))
         if not any(made.samples):
             raise UsageError(
                 f"All frames of {plan.source} on {plan.day} are in the sample already.",
@@ -247,7 +238,7 @@ def _draw(population: Population, samples: int) -> Draw:
     seed, runs = seed_of(day, source, frame_ids), min(samples, len(frame_ids))
     starts = tuple(places[start] for start, _ in run_bounds(len(frame_ids), runs))
     drawn, ends = tuple(draw_runs(frame_ids, runs, seed)), dict(population.ends)
-    return Draw(day, source, 1, Kind.PLAN, ends, len(frame_ids), seed, (), starts, drawn, places[0][0], "")
+    return Draw(day, source, 1, ends, len(frame_ids), seed, (), starts, drawn, places[0][0], "")
 
 
 def _create(store: ObjectStore, draw: Draw) -> Draw:
@@ -265,23 +256,23 @@ def read_plan(store: ObjectStore, day: date, source: str, line: str | None = Non
         PermanentError: A draw is damaged.
         TransientError: The store does not answer.
     """
-    prefix = plan_prefix(day, source, line)
-    draws: list[Draw] = []
-    for number in count(1):
-        try:
-            draws.append(_read(store, numbered_key(prefix, number)))
-        except ObjectMissingError:
-            return Plan(tuple(draws)) if draws else None
-    raise AssertionError
+    return _read_chain(store, plan_prefix(day, source, line))
 
 
-def read_plans(store: ObjectStore, day: date, *, of_lines: bool = False) -> list[Plan]:
-    """Returns the plans of frames of a day, by source, or the plans of lines; errors as of `read_plan`."""
+def read_plans(store: ObjectStore, day: date) -> list[Plan]:
+    """Returns the plans of frames of a day, by source, and then the plans of lines; errors as of `read_plan`."""
     keys = [info.key for info in store.list_objects(f"{ACCURACY_PLANS}/day={day.isoformat()}")]
-    first = [Plan((_read(store, key),)) for key in keys if parse_number(key) == 1]
-    named = sorted((plan.source, plan.line_name or "") for plan in first if bool(plan.line) == of_lines)
-    plans = (read_plan(store, day, source, line or None) for source, line in named)
-    return [plan for plan in plans if plan]
+    found = (_read_chain(store, key.rpartition("/")[0]) for key in keys if parse_number(key) == 1)
+    return sorted((plan for plan in found if plan), key=lambda plan: (plan.line_name or "", plan.source))
+
+
+def _read_chain(store: ObjectStore, prefix: str) -> Plan | None:
+    """Reads the draws below a prefix by their numbers, as a listing may miss one."""
+    draws: list[Draw] = []
+    with suppress(ObjectMissingError):
+        while True:
+            draws.append(_read(store, numbered_key(prefix, len(draws) + 1)))
+    return Plan(tuple(draws)) if draws else None
 
 
 def days_with_plans(store: ObjectStore) -> dict[date, str]:
@@ -303,10 +294,10 @@ def note_change(store: ObjectStore, day: date, at: datetime) -> None:
 
 
 def _read(store: ObjectStore, key: str) -> Draw:
-    try:
-        return _DRAW.validate_python(read_object(store, key))
-    except ValidationError:
-        raise PermanentError(
-            f"{store.url}/{key} is damaged; expected a draw of frames.",
-            next_step="restore it from a backup of the store",
-        ) from None
+    return read_typed(store, key, _DRAW, expected="a draw of frames")
+
+
+def plan_command(day: date, source: str, line: str | None = None) -> str:
+    """Returns the command that makes the plan of a source or line."""
+    of_line = f" --line {shlex.quote(line)}" if line else ""
+    return f"imgpipeline accuracy plan --day {day} --source {shlex.quote(source)}{of_line}"

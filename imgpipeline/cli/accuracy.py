@@ -2,8 +2,7 @@
 
 import getpass
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Annotated, Any
@@ -11,10 +10,18 @@ from urllib.parse import quote
 
 import typer
 
-from imgpipeline.accuracy.answers import read_answers
-from imgpipeline.accuracy.estimator import ENOUGH_SAMPLES, LEAST_ERRORS, Estimate, Verdict, add, samples_for
+from imgpipeline.accuracy.answers import answered
+from imgpipeline.accuracy.estimator import ENOUGH_SAMPLES, LEAST_ERRORS, Verdict, add, samples_for
 from imgpipeline.accuracy.estimator import accept as judge
-from imgpipeline.accuracy.plans import Plan, days_with_plans, extend_plan, make_plan, read_plan, read_plans
+from imgpipeline.accuracy.plans import (
+    Plan,
+    days_with_plans,
+    extend_plan,
+    make_plan,
+    plan_command,
+    read_plan,
+    read_plans,
+)
 from imgpipeline.cli.options import (
     LabelOption,
     OneDayOption,
@@ -29,14 +36,11 @@ from imgpipeline.cli.options import (
 from imgpipeline.cli.output import note
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.daily.objects import MEASURED
-from imgpipeline.daily.states import day_states
-from imgpipeline.errors import ConfigurationError, PermanentError, UsageError
+from imgpipeline.errors import ConfigurationError, UsageError
+from imgpipeline.events.accuracy import measure_plan
 from imgpipeline.events.configuration import Line, Rules, read_rules
 from imgpipeline.events.slices import ENOUGH_SLICES, counted_labels, open_samples
-from imgpipeline.lake.days.derived import State
-from imgpipeline.lake.days.measuring import WHOLE_DAY, AccuracyRow, Ask, changed_frames, measure, read_population
-from imgpipeline.lake.query.accuracy import estimates_of
+from imgpipeline.lake.days.measuring import WHOLE_DAY, AccuracyRow, changed_frames, read_population
 from imgpipeline.lake.query.days import Span, parse_day
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.objectstore import ObjectStore
@@ -51,6 +55,7 @@ _STATUS = ("day", "source", "labels", "frames", "samples", "answered", "left", "
 _SHOWN = ("day", "source", "label", "part", "count", "estimate", "low", "high", "samples", "errors_seen", "undecided",
           "agreement", "verdict")  # fmt: skip
 _JUDGED = ("label", "source", "days", "samples", "count", "estimate", "error", "low", "high", "margin", "accepted")
+_SOURCES = "SELECT DISTINCT source FROM frames WHERE day = $day AND status = 'processed' ORDER BY source"
 _OUTCOMES = """
 SELECT coalesce(sum(processed), 0), coalesce(sum(gated), 0), coalesce(sum(dead_letters), 0)
 FROM frame_stats WHERE day = $day AND source = $source
@@ -79,55 +84,44 @@ class _OpenDay:
     store: ObjectStore
     settings: Settings
     day: date
-    session: LakeSession
-
-    def ask(self, sql: str, given: Mapping[str, object]) -> list[tuple[Any, ...]]:
-        return self.session.query(sql, given).rows
+    lake: LakeSession
 
     def sources(self) -> list[str]:
         """Returns the sources with processed frames."""
-        found = self.ask(
-            "SELECT DISTINCT source FROM frames WHERE day = $day AND status = 'processed'", {"day": self.day}
-        )
-        return sorted(source for (source,) in found)
-
-    def samples(self, line: Mapping[str, Any] | None) -> AbstractContextManager[Ask]:
-        """Opens the frames, or the slices of a line."""
-        return open_samples(self.ask, self.day, line, memory=self.settings.duckdb_memory)
+        return [source for (source,) in self.lake.rows(_SOURCES, {"day": self.day})]
 
     def draw(
-        self, source: str, existing: Plan | None, labels: Sequence[str] | None, samples: int | None, line: Line | None
+        self, source: str, existing: Plan | None, labels: Sequence[str], samples: int | None, line: Line | None
     ) -> Plan:
         """Makes a plan, or extends the existing one."""
-        by, at, kept = getpass.getuser(), utc_now(), line.model_dump(mode="json") if line else None
-        ends = {str(chain): end for chain, end in self.session.snapshot.ends.items()}
-        query = "SELECT DISTINCT label FROM label_counts WHERE day = $day AND source = $source"
-        with self.samples(kept) as ask:
-            frames = read_population(ask, self.day, source, ends, existing)
-            labels = labels or [label for (label,) in ask(query, {"day": self.day, "source": source})]
-        if existing:
-            drawn = extend_plan(self.store, existing, frames, by=by, at=at, samples=samples)
-            return Plan((*existing.draws, drawn))
-        labels, enough = (counted_labels(line, labels), ENOUGH_SLICES) if line else (labels, ENOUGH_SAMPLES)
-        made = make_plan(self.store, frames, labels=labels, samples=samples or enough, by=by, at=at, line=kept)
-        return Plan((made,))
+        kept = line.model_dump(mode="json") if line else None
+        with open_samples(self.lake.rows, self.day, kept, memory=self.settings.duckdb_memory) as ask:
+            frames = read_population(ask, self.day, source, self.lake.snapshot.ends, existing)
+        by, at = getpass.getuser(), utc_now()
+        if existing is None:
+            labels, enough = (counted_labels(line, labels), ENOUGH_SLICES) if line else (labels, ENOUGH_SAMPLES)
+            made = make_plan(self.store, frames, labels=labels, samples=samples or enough, by=by, at=at, line=kept)
+            return Plan((made,))
+        if existing.line != kept:
+            raise UsageError(
+                f"The line {existing.line_name} was changed after its plan of {self.day} was made.",
+                next_step="give the changed line another name in the rules, and make a plan for that name",
+            )
+        drawn = extend_plan(self.store, existing, frames, by=by, at=at, samples=samples)
+        return Plan((*existing.draws, drawn))
 
     def measured(self, plan: Plan) -> list[AccuracyRow]:
-        answers = read_answers(self.store, self.day, plan.source, plan.line_name)
-        with self.samples(plan.line) as ask:
-            return measure(ask, plan, answers, self.settings.summary_threshold)
+        return measure_plan(self.store, self.settings, self.lake.rows, plan)
 
     def status(self, plan: Plan) -> dict[str, Any]:
-        answered = {answer.frame_id for answer in read_answers(self.store, self.day, plan.source, plan.line_name)}
-        with self.samples(plan.line) as ask:
+        with open_samples(self.lake.rows, self.day, plan.line, memory=self.settings.duckdb_memory) as ask:
             ((frames, gated, dead_letters),) = ask(_OUTCOMES, {"day": self.day, "source": plan.source})
             not_covered, gone, came_back = changed_frames(ask, plan)
-        done = len(answered.intersection(plan.run_of))
+        samples, done = len(plan.samples), len(answered(self.store, plan))
         return {
-            "day": self.day, "source": plan.source, "labels": plan.labels, "frames": frames,
-            "samples": len(plan.samples), "answered": done, "left": len(plan.samples) - done,
-            "not_covered": not_covered, "gone": gone, "came_back": came_back, "gated": gated,
-            "dead_letters": dead_letters,
+            "day": self.day, "source": plan.source, "labels": plan.labels, "frames": frames, "samples": samples,
+            "answered": done, "left": samples - done, "not_covered": not_covered, "gone": gone,
+            "came_back": came_back, "gated": gated, "dead_letters": dead_letters,
         }  # fmt: skip
 
 
@@ -165,18 +159,13 @@ def plan(
     for on in _open_days(store, settings, days_with_frames(store, period.span(), are_built=False)):
         for name in [there.source] if there else source or on.sources():
             made = read_plan(store, on.day, name, line)
-            if there and made and made.line != there.model_dump(mode="json"):
-                raise UsageError(
-                    f"The line {line} was changed after its plan of {on.day} was made.",
-                    next_step="give the changed line another name in the rules, and make a plan for that name",
-                )
             if made and not extend:
                 units = "slices" if line else "frames"
                 note(f"{line or name} has a plan of {on.day} already. --extend draws more {units}.")
             else:
-                made = on.draw(name, made, label, samples, there)
+                made = on.draw(name, made, label or (), samples, there)
             records.append(on.status(made))
-            _note_needs(made, on.measured(made), share)
+            _note_needs(on.measured(made), share)
             _note_page(made, settings)
     rows.show(records, _STATUS, empty="There are no processed frames.")
 
@@ -187,8 +176,7 @@ def status(period: Period, source: SourceOption = None, *, rows: RowFormat) -> N
 
     Gated frames and dead letters are outside the population. A repair can remove frames, and bring others back.
     """
-    found = [on.status(plan) for on, plan in _plans(period, source)]
-    rows.show(found, _STATUS, empty=_NO_PLANS)
+    rows.show([on.status(plan) for on, plan in _plans(period, source)], _STATUS, empty=_NO_PLANS)
 
 
 @command(app, "show")
@@ -197,11 +185,11 @@ def show(period: Period, source: SourceOption = None, *, rows: RowFormat) -> Non
 
     Parts of a day (UTC) have rows of their own from 60 answers on.
     """
-    found = [(plan.line_name, row) for on, plan in _plans(period, source) for row in on.measured(plan)]
-    rows.show([row.to_record() for _, row in found], _SHOWN, empty=_NO_PLANS)
-    for line, row in found:
+    found = [row for on, plan in _plans(period, source) for row in on.measured(plan)]
+    rows.show([row.to_record() for row in found], _SHOWN, empty=_NO_PLANS)
+    for row in found:
         if row.part == WHOLE_DAY and row.found.verdict is not Verdict.MEASURED:
-            note(f"{row.day} {row.source}, {row.label}: {_why_not(row.day, row.source, row.found, line)}")
+            note(f"{row.day} {row.source}, {row.label}: {_why_not(row)}")
 
 
 @command(app, "accept")
@@ -220,45 +208,32 @@ def accept(
     The days with a plan are added up. A count is accepted if the 90 % interval of its systematic error lies within the
     margin (two one-sided tests at 5 %), so too few samples never pass. The exit status is 1 unless all are accepted.
     """
-    settings, store = open_site()
+    settings, _ = open_site()
     share = settings.accuracy_margin if margin is None else read_share(margin)
-    days = [day for day in days_with_plans(store) if day in period.span()]
-    _refuse_outdated(store, settings, days)
-    with open_lake(store, settings=settings, days=days) as lake:
-        known = estimates_of(lake, days, sources=[source] if source else [])
-    judged = [record for each in label for record in _judge(each, known, share)]
+    known = [row for on, plan in _plans(period, source) for row in on.measured(plan) if row.part == WHOLE_DAY]
+    judged = [record for each in label for record in _judge(each, [row for row in known if row.label == each], share)]
     rows.show(judged, _JUDGED, fields=(*_JUDGED, "sentence"))
     for record in judged if not (rows.as_json or rows.as_csv) else ():
         note(record["sentence"])
-    for (day, name, of), found in known.items():
-        if of in label and not found.covered:
-            note(f"{day} {name}, {of}: {_why_not(day, name, found)}")
+    for row in known:
+        if row.label in label and not row.found.covered:
+            note(f"{row.day} {row.source}, {row.label}: {_why_not(row)}")
     if not all(record["accepted"] for record in judged):
         raise typer.Exit(1)
 
 
-def _refuse_outdated(store: ObjectStore, settings: Settings, days: Sequence[date]) -> None:
-    for day, states in day_states(store, settings, days, now=utc_now()).items() if days else ():
-        found = states[MEASURED]
-        if found.state is not State.CURRENT:
-            raise PermanentError(
-                f"The table {MEASURED} of {day} is {found.why or found.state}; expected the newest answers and counts.",
-                next_step=f"imgpipeline build --day {day}",
-            )
-
-
-def _judge(label: str, known: Mapping[tuple[date, str, str], Estimate], margin: float) -> Iterator[dict[str, Any]]:
+def _judge(label: str, known: Sequence[AccuracyRow], margin: float) -> Iterator[dict[str, Any]]:
     """Yields the result of each source that has a plan for a label, and of all of them."""
-    sources = sorted({name for _, name, of in known if of == label})
+    sources = sorted({row.source for row in known})
     if not sources:
         raise ConfigurationError(
             f"No plan of these days and sources counts {label}.",
             next_step=f"imgpipeline accuracy plan --day 2026-01-09 --label {shlex.quote(label)}",
         )
     for source in (*sources, *([None] if len(sources) > 1 else [])):
-        parts = {key: each for key, each in known.items() if key[2] == label and source in (None, key[1])}
-        found, days = add(parts.values()), sorted({day for day, _, _ in parts})
-        result = judge(found, margin)
+        parts = [row for row in known if source in (None, row.source)]
+        found, days = add([row.found for row in parts]), sorted({row.day for row in parts})
+        result = judge(found, margin, "slices" if parts[0].line else "frames")
         about = f"{label}, {source or 'all sources with a plan'}, {Span(days[0], days[-1])}"
         yield {
             "label": label, "source": source, "days": len(days), "samples": found.samples, "count": found.count,
@@ -300,8 +275,7 @@ def _plans(period: Period, source: str | None) -> Iterator[tuple[_OpenDay, Plan]
     span = period.span()
     settings, store = open_site()
     for on in _open_days(store, settings, [day for day in days_with_plans(store) if day in span]):
-        plans = (*read_plans(store, on.day), *read_plans(store, on.day, of_lines=True))
-        yield from ((on, plan) for plan in plans if source in (None, plan.source))
+        yield from ((on, plan) for plan in read_plans(store, on.day) if source in (None, plan.source))
 
 
 def _find_line(rules: Rules, name: str) -> Line:
@@ -314,12 +288,12 @@ def _find_line(rules: Rules, name: str) -> Line:
     return known[name]
 
 
-def _note_needs(plan: Plan, found: Sequence[AccuracyRow], width: float) -> None:
+def _note_needs(found: Sequence[AccuracyRow], width: float) -> None:
     """Notes how many samples an interval of a relative half width needs."""
     for row in found:
-        if row.part == WHOLE_DAY and (not plan.line or row.found.verdict is Verdict.MEASURED):
+        if row.part == WHOLE_DAY and (not row.line or row.found.verdict is Verdict.MEASURED):
             needed = samples_for(width, row.found.count, row.found.frames, row.found)
-            note(f"{plan.source}, {row.label}: an interval of ±{width:.0%} needs about {counted(needed, 'sample')}.")
+            note(f"{row.source}, {row.label}: an interval of ±{width:.0%} needs about {counted(needed, 'sample')}.")
 
 
 def _note_page(plan: Plan, settings: Settings) -> None:
@@ -329,13 +303,12 @@ def _note_page(plan: Plan, settings: Settings) -> None:
     note(f"{plan.source}: count the {'crossings' if plan.line else 'frames'} {where}")
 
 
-def _why_not(day: date, source: str, found: Estimate, line: str | None = None) -> str:
+def _why_not(row: AccuracyRow) -> str:
     """Returns why an estimate has no interval, and what to do."""
-    if found.verdict is Verdict.NOT_COVERED:
-        command = f"imgpipeline accuracy plan --day {day} --source {shlex.quote(source)} --extend"
-        command += f" --line {shlex.quote(line)}" if line else ""
+    if row.found.verdict is Verdict.NOT_COVERED:
+        command = f"{plan_command(row.day, row.source, row.line)} --extend"
         return f"frames arrived after the plan. Draw a sample of them: {command}"
     return (
-        f"too few answers for an interval: {found.errors_seen} of {LEAST_ERRORS} with an error, or "
-        f"{found.samples} of {ENOUGH_SAMPLES} in all. Go on counting, or extend the plan."
+        f"too few answers for an interval: {row.found.errors_seen} of {LEAST_ERRORS} with an error, or "
+        f"{row.found.samples} of {ENOUGH_SAMPLES} in all. Go on counting, or extend the plan."
     )

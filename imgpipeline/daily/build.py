@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
+from imgpipeline.accuracy.plans import read_plans
 from imgpipeline.contracts.times import Clock
 from imgpipeline.daily.objects import COMPARISON, MEASURED, OBJECTS, REPORT, TABLES, TRACKS
 from imgpipeline.errors import ImgpipelineError, PermanentError, TransientError
+from imgpipeline.events.accuracy import DayAccuracy
 from imgpipeline.events.configuration import Rules, read_rules
 from imgpipeline.events.rule_tables import ENTRIES
-from imgpipeline.lake.days.accuracy import DayAccuracy, has_plan
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.derived import Built, Derived, build
 from imgpipeline.lake.days.summaries import SUMMARIES, DaySummary
@@ -120,7 +121,7 @@ def derived_of(
     if name == COMPARISON:
         return DayComparison(settings, store, day, now)
     if name == MEASURED:
-        return DayAccuracy(store, settings, day, now)
+        return DayAccuracy(store, settings, Rules(), day, now)
     return ENTRIES[name](store, settings, rules or read_rules(settings, store), day, now, keeps_rules)
 
 
@@ -132,7 +133,7 @@ def _build(
         return rebuild_day(store, day, force=options.force, seal=options.seal, now=now, limits=limits)
     if name == COMPARISON and len(sides_of(store, day)) == 1:
         return None
-    if name == MEASURED and not has_plan(store, day):
+    if name == MEASURED and not read_plans(store, day):
         return None
     if name == TRACKS:
         _build_neighbours(store, settings, day, now)

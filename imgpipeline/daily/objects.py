@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from imgpipeline.events.recipe import events_recipe
-from imgpipeline.lake.days.accuracy import accuracy_recipe
+from imgpipeline.events.recipe import accuracy_recipe, events_recipe
 from imgpipeline.lake.days.day_rows import RECIPE
 from imgpipeline.lake.days.summaries import SUMMARIES, recipe
 from imgpipeline.lake.schema.accuracy import ACCURACY
@@ -95,6 +94,7 @@ OBJECTS: Mapping[str, DayObject] = {
             accuracy_recipe,
             reads=("frames", "detections"),
             needs=(TABLES,),
+            follows=(TRACKS,),  # only plans of lines read them
             is_always_built=False,
         ),
         DayObject(
@@ -104,7 +104,7 @@ OBJECTS: Mapping[str, DayObject] = {
             # It shows tracks and events as well, but Dagster would call it stale on every day without them.
             reads=(*DAY_TABLE_NAMES, *(name for name in SUMMARIES if name != "label_timestamps")),
             needs=(TABLES,),
-            follows=(*SUMMARIES, TRACKS, EVENTS.name, ZONE_OCCUPANCY.name, LINE_CROSSINGS.name),
+            follows=(*SUMMARIES, TRACKS, EVENTS.name, ZONE_OCCUPANCY.name, LINE_CROSSINGS.name, MEASURED),
         ),
         DayObject(
             COMPARISON,

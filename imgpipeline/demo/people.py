@@ -8,10 +8,10 @@ from imgpipeline.accuracy.answers import Answer, keep_answer
 from imgpipeline.accuracy.estimator import Estimate
 from imgpipeline.accuracy.plans import Plan, make_plan
 from imgpipeline.contracts.times import Clock, day_of
-from imgpipeline.lake.days.accuracy import DayAccuracy
+from imgpipeline.events.accuracy import DayAccuracy, measure_plan
+from imgpipeline.events.configuration import Rules
 from imgpipeline.lake.days.derived import build
-from imgpipeline.lake.days.measuring import read_population
-from imgpipeline.lake.query.accuracy import estimates_of
+from imgpipeline.lake.days.measuring import WHOLE_DAY, read_population
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
@@ -53,15 +53,13 @@ def count_sample(
     }
     day = day_of(min(contents))
     with open_lake(store, settings=settings, days=[day]) as lake:
-        ends = {str(chain): end for chain, end in lake.snapshot.ends.items()}
-        frames = read_population(lambda sql, given: lake.query(sql, given).rows, day, source, ends, None)
-    drawn = make_plan(store, frames, labels=LABELS, samples=SAMPLES, by=_NAME, at=clock())
-    times = {frame_id: at for at, frame_id in frames.later}
-    for frame_id in Plan((drawn,)).samples:
-        counts = {label: contents[times[frame_id]][label] for label in LABELS}
-        keep_answer(store, Answer(day, source, frame_id, _NAME, clock(), counts))
-    build(DayAccuracy(store, settings, day, clock()))
-    with open_lake(store, settings=settings, days=[day]) as lake:
-        found = estimates_of(lake, [day], sources=[source])
+        frames = read_population(lake.rows, day, source, lake.snapshot.ends, None)
+        plan = Plan((make_plan(store, frames, labels=LABELS, samples=SAMPLES, by=_NAME, at=clock()),))
+        times = {frame_id: at for at, frame_id in frames.later}
+        for frame_id in plan.samples:
+            counts = {label: contents[times[frame_id]][label] for label in LABELS}
+            keep_answer(store, Answer(day, source, frame_id, _NAME, clock(), counts))
+        found = measure_plan(store, settings, lake.rows, plan)
+    build(DayAccuracy(store, settings, Rules(), day, clock()))
     truth = sum(contents.values(), Counter())
-    return [Judged(label, found[day, source, label], truth[label]) for label in LABELS]
+    return [Judged(row.label, row.found, truth[row.label]) for row in found if row.part == WHOLE_DAY]

@@ -152,7 +152,7 @@ def find_evidence(lake: "LakeSession", number: PlaceNumber) -> tuple[Evidence, .
         TransientError: The store does not answer.
     """
     frames = read_frames(
-        lambda sql, given: lake.query(sql, given).rows,
+        lake.rows,
         number.day,
         [number.place.source],
         [number.label],

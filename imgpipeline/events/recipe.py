@@ -7,6 +7,7 @@ import json
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from imgpipeline.lake.schema.accuracy import ACCURACY, ACCURACY_SCHEMA_VERSION
 from imgpipeline.lake.schema.events import EVENT_SCHEMA_VERSION, EVENTS, FRAME_CHANGES
 from imgpipeline.settings import Settings
 
@@ -40,6 +41,11 @@ def rule_recipe(rules: "Rules", rule: "Rule", settings: Settings) -> str:
     zone = settings.timezone if rule.hours else None
     evaluated = rule.model_dump(exclude={"notify"})  # the targets do not change any event
     return hash_of(EVALUATION_VERSION, evaluated, place.model_dump() if place else None, zone)
+
+
+def accuracy_recipe(settings: Settings) -> str:
+    """Returns the hash of everything but the inputs that determines the table `accuracy`."""
+    return hash_of(ACCURACY_SCHEMA_VERSION, COUNTING_VERSION, ACCURACY.names, settings.summary_threshold)
 
 
 def place_recipe(place: "Zone | Line") -> str:

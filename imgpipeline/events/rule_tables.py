@@ -87,13 +87,13 @@ class DayOfRules(Derived[Manifest]):
         for name in self.track_inputs(rules):
             found = read_stored(self.store, stored_key(name, self.day))
             versions[name] = found.manifest.version if found else ""
-        return Origin(versions, self.recipe(rules))
+        return Origin({**versions, **self.other_inputs()}, self.recipe(rules))
 
     def make(self, start: Start[Manifest], /) -> dict[str, Made[Manifest]]:
         """Makes the table."""
         rules = self.rules_of(start.stored)
         tables, tracks = self.inputs(rules), self.track_inputs(rules)
-        name, memory = self.table.name, self.settings.duckdb_memory
+        name, memory, others = self.table.name, self.settings.duckdb_memory, self.other_inputs()
         with open_inputs(self.store, tables, self.day, optional=tracks, wanted_by=name, memory=memory) as inputs:
             for table in TRACK_TABLES:
                 if table.name in tracks and table.name not in inputs.versions:
@@ -105,7 +105,7 @@ class DayOfRules(Derived[Manifest]):
                 made_by=self.recipe(rules),
                 ends=next(iter(inputs.manifests.values())).ends,
                 built_at=self.now,
-                made_of={**dict.fromkeys(tracks, ""), **inputs.versions},
+                made_of={**dict.fromkeys(tracks, ""), **inputs.versions, **others},
                 made_with={RULES: rules.model_dump_json(exclude_defaults=True)},
             )
             size = self.settings.table_object_bytes
@@ -128,6 +128,10 @@ class DayOfRules(Derived[Manifest]):
     def track_inputs(self, _rules: Rules, /) -> tuple[str, ...]:
         """Returns the names of the tables of tracks that it reads; a missing one reads as empty."""
         return ()
+
+    def other_inputs(self) -> Mapping[str, str]:
+        """Returns the versions of inputs that are not tables; if they change meanwhile, the result is stale."""
+        return {}
 
     @abstractmethod
     def recipe(self, rules: Rules, /) -> str:

@@ -37,10 +37,11 @@ CREATE TABLE frames (
     day DATE DEFAULT getvariable('day'), source VARCHAR DEFAULT getvariable('source'),
     frame_id VARCHAR AS (strftime("timestamp", getvariable('id'))));
 CREATE TABLE detections (
-    "timestamp" TIMESTAMPTZ, found VARCHAR, label VARCHAR, confidence DOUBLE DEFAULT 1,
+    "timestamp" TIMESTAMPTZ, label VARCHAR, confidence DOUBLE DEFAULT 1,
     day DATE DEFAULT getvariable('day'), source VARCHAR DEFAULT getvariable('source'),
     frame_id VARCHAR AS (strftime("timestamp", getvariable('id'))));
-CREATE VIEW label_counts AS SELECT day, source, found AS label FROM detections;
+CREATE TABLE label_counts (
+    label VARCHAR, day DATE DEFAULT getvariable('day'), source VARCHAR DEFAULT getvariable('source'));
 CREATE VIEW frame_stats AS
     SELECT day, source, count(DISTINCT frame_id) AS processed, 0 AS gated, 0 AS dead_letters FROM frames GROUP BY ALL;
 """
@@ -73,13 +74,14 @@ def open_samples(ask: Ask, day: date, line: Mapping[str, Any] | None, *, memory:
         engine.run(_TABLES)
         for row in ask(_SLICES, {"day": day, "source": at.source}):
             engine.run("INSERT INTO frames VALUES (?, ?, ?, ?, ?, DEFAULT, DEFAULT, DEFAULT)", row)
-        for one in find_crossings(at, frames):
-            label = f"{at.name}: {one.label} {one.direction}"
-            found = [one.after.timestamp, one.label, label]
+        crossings = list(find_crossings(at, frames))
+        for one in crossings:
+            found = [one.after.timestamp, f"{at.name}: {one.label} {one.direction}"]
             engine.run(
-                "INSERT INTO detections VALUES (time_bucket(INTERVAL 2 minutes, ?), ?, ?, DEFAULT, DEFAULT, DEFAULT)",
-                found,
+                "INSERT INTO detections VALUES (time_bucket(INTERVAL 2 minutes, ?), ?, 1, DEFAULT, DEFAULT)", found
             )
+        for label in counted_labels(at, sorted({one.label for one in crossings})):
+            engine.run("INSERT INTO label_counts VALUES (?, DEFAULT, DEFAULT)", [label])
         yield engine.run
 
 

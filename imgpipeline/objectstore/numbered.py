@@ -6,12 +6,16 @@ several writers one wins; the others try the next number.
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
+
+from pydantic import TypeAdapter, ValidationError
 
 from imgpipeline.contracts.keys import numbered_key, parse_number
 from imgpipeline.errors import PermanentError
 from imgpipeline.objectstore.client import ObjectStore
+
+_Entry = TypeVar("_Entry")
 
 
 def read_object(store: ObjectStore, key: str) -> dict[str, Any]:
@@ -31,6 +35,16 @@ def read_object(store: ObjectStore, key: str) -> dict[str, Any]:
             f"{store.url}/{key} is damaged; expected a JSON object.", next_step="restore it from a backup of the store"
         )
     return found
+
+
+def read_typed(store: ObjectStore, key: str, kind: TypeAdapter[_Entry], *, expected: str) -> _Entry:
+    """Returns the entry under a key; `expected` names its kind if it is damaged. Errors as of `read_object`."""
+    try:
+        return kind.validate_python(read_object(store, key))
+    except ValidationError:
+        raise PermanentError(
+            f"{store.url}/{key} is damaged; expected {expected}.", next_step="restore it from a backup of the store"
+        ) from None
 
 
 def create_object(store: ObjectStore, key: str, content: Mapping[str, Any]) -> bool:

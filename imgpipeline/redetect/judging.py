@@ -33,7 +33,7 @@ def judge_pair(store: ObjectStore, settings: Settings, day: date, model_a: str, 
         PermanentError: The day has no plan, or one of the models no results.
         TransientError: The store does not answer.
     """
-    plans = read_plans(store, day)
+    plans = [plan for plan in read_plans(store, day) if not plan.line]  # only live detection has tracks
     if not plans:
         raise PermanentError(
             f"Nobody has counted on frames of {day}.", next_step=f"imgpipeline accuracy plan --day {day}"

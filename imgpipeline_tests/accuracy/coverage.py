@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imgpipeline.accuracy.estimator import ENOUGH_SAMPLES, LEAST_ERRORS, Estimate, Run, Stratum, estimate, t_quantile
+from imgpipeline.accuracy.estimator import ENOUGH_SAMPLES, LEAST_ERRORS, Estimate, Run, estimate, t_quantile
 from imgpipeline.accuracy.sampling import run_bounds
 from imgpipeline_tests.accuracy.days import SimulatedDay
 
@@ -103,7 +103,7 @@ def compared(day: SimulatedDay, drawn: Drawn, number: int) -> Iterator[tuple[Est
         errors = [(float(error),) for error in drawn.errors[row]]
         errors += [()] * (len(drawn.sizes) - len(errors))
         runs = tuple(Run(int(size), of_run) for size, of_run in zip(drawn.sizes, errors, strict=True))
-        found = estimate(float(day.detected.sum()), [Stratum(runs)], seen=float(drawn.seen[row].sum()))
+        found = estimate(float(day.detected.sum()), [(runs)], seen=float(drawn.seen[row].sum()))
         yield found, float(day.detected.sum() + drawn.total[row]), float(drawn.half[row])
 
 

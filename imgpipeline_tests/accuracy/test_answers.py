@@ -70,7 +70,7 @@ def test_an_answer_must_fit_the_plan(plan):
     for counts in ({}, {"person": -1}, {"person": 1, "dog": 1}, {"dog": 1}):
         with pytest.raises(UsageError, match="expected one from 0 on for each of: person"):
             check_answer(plan, replace(ANSWER, counts=counts))
-    with pytest.raises(UsageError, match="is no sample of gate"):
+    with pytest.raises(UsageError, match="is not in the sample of gate"):
         check_answer(plan, replace(ANSWER, frame_id="f" * 32))
 
 

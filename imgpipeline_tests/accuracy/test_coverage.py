@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgpipeline.accuracy.estimator import Estimate, Run, Stratum, Verdict, accept, add, estimate
+from imgpipeline.accuracy.estimator import Estimate, Run, Verdict, accept, add, estimate
 from imgpipeline.accuracy.sampling import asking_order, draw_runs, run_bounds
 from imgpipeline.tracking.evaluating import read_sequence
 from imgpipeline_tests.accuracy.coverage import (
@@ -122,7 +122,7 @@ class TestOtherPlans:
     def test_two_frames_of_each_run(self):
         day, chance = simulate(BUSY, seed=2), np.random.default_rng(2)
         found = [
-            estimate(float(day.detected.sum()), [Stratum(tuple(runs_of(day, 0, 17_280, 60, chance, each=2)))])
+            estimate(float(day.detected.sum()), [(tuple(runs_of(day, 0, 17_280, 60, chance, each=2)))])
             for _ in range(self.DRAWS)
         ]
         assert coverage_of(found, day.true.sum()) >= least_coverage(0.93, self.DRAWS)
@@ -134,17 +134,17 @@ class TestOtherPlans:
             for run in runs_of(day, 0, 17_280, 120, chance, each=2):
                 yield run if chance.random() < 0.4 else Run(run.size, run.errors[:1])
 
-        found = [estimate(float(day.detected.sum()), [Stratum(tuple(drawn()))]) for _ in range(self.DRAWS)]
+        found = [estimate(float(day.detected.sum()), [(tuple(drawn()))]) for _ in range(self.DRAWS)]
         assert coverage_of(found, day.true.sum()) >= least_coverage(0.93, self.DRAWS)
 
     def test_frames_that_arrived_later_are_a_stratum_of_their_own(self):
         day, chance = simulate(BUSY, seed=4), np.random.default_rng(4)
 
-        def strata() -> list[Stratum]:
+        def strata() -> list[tuple[Run, ...]]:
             first, later = runs_of(day, 0, 14_000, 240, chance), runs_of(day, 14_000, 17_280, 60, chance)
             unanswered = set(chance.choice(60, 30, replace=False))
             later = [Run(run.size) if number in unanswered else run for number, run in enumerate(later)]
-            return [Stratum(tuple(first)), Stratum(tuple(later))]
+            return [(tuple(first)), (tuple(later))]
 
         found = [estimate(float(day.detected.sum()), strata()) for _ in range(self.DRAWS)]
         assert coverage_of(found, day.true.sum()) >= least_coverage(0.93, self.DRAWS)
@@ -154,10 +154,7 @@ class TestOtherPlans:
 
         def week() -> Estimate:
             return add(
-                [
-                    estimate(float(day.detected.sum()), [Stratum(tuple(runs_of(day, 0, 17_280, 60, chance)))])
-                    for day in days
-                ]
+                [estimate(float(day.detected.sum()), [(tuple(runs_of(day, 0, 17_280, 60, chance)))]) for day in days]
             )
 
         found = [week() for _ in range(self.DRAWS // 2)]
@@ -172,7 +169,7 @@ class TestOtherPlans:
             for run in runs_of(day, 0, 17_280, 240, chance):
                 yield Run(run.size, (), 1) if run.errors[0] and chance.random() < 0.5 else run
 
-        found = [estimate(float(day.detected.sum()), [Stratum(tuple(drawn()))]) for _ in range(self.DRAWS)]
+        found = [estimate(float(day.detected.sum()), [(tuple(drawn()))]) for _ in range(self.DRAWS)]
         assert coverage_of(found, day.true.sum()) >= least_coverage(0.93, self.DRAWS)
 
     def test_the_frames_that_hashes_draw(self):
@@ -190,10 +187,7 @@ class TestOtherPlans:
             ]
 
         for answered in (240, 150):
-            found = [
-                estimate(float(day.detected.sum()), [Stratum(tuple(errors(str(seed), answered)))])
-                for seed in range(100)
-            ]
+            found = [estimate(float(day.detected.sum()), [(tuple(errors(str(seed), answered)))]) for seed in range(100)]
             assert coverage_of(found, day.true.sum()) >= least_coverage(0.93, 100)
 
 

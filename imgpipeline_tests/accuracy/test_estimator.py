@@ -12,7 +12,6 @@ from scipy.stats import t as student
 
 from imgpipeline.accuracy.estimator import (
     Run,
-    Stratum,
     Verdict,
     accept,
     add,
@@ -24,11 +23,11 @@ from imgpipeline.accuracy.estimator import (
 
 def sample(*errors, size=10):
     """One population: a run of `size` frames for each error, without an answer where it is None."""
-    return Stratum(tuple(Run(size, () if error is None else (error,)) for error in errors))
+    return tuple(Run(size, () if error is None else (error,)) for error in errors)
 
 
 def test_each_error_counts_for_all_frames_of_its_run():
-    found = estimate(100, [Stratum((Run(10, (1,)), Run(11, (-1,)), Run(10, (2, 0)), Run(11, (0,))))])
+    found = estimate(100, [((Run(10, (1,)), Run(11, (-1,)), Run(10, (2, 0)), Run(11, (0,))))])
     assert found.estimate == 100 + 10 - 11 + 10
     assert (found.frames, found.samples, found.errors_seen, found.undecided) == (42, 5, 3, 0)
 
@@ -46,18 +45,18 @@ class TestVariance:
         assert found.degrees == 1 + 2
 
     def test_runs_of_two_errors_have_their_own(self):
-        found = estimate(100, [Stratum((Run(10, (3, 1)), Run(10, (100, 100))))])
+        found = estimate(100, [((Run(10, (3, 1)), Run(10, (100, 100))))])
         assert found.variance == pytest.approx((1 - 2 / 10) * 10**2 * 2 / 2)
         assert found.degrees == 2
 
     def test_a_run_whose_frames_are_all_answered_has_none(self):
         answered = [Run(1, (error,)) for error in (5, -5, 9)]
-        found = estimate(100, [Stratum((*answered, Run(2, (3,)), Run(2, (1,))))])
+        found = estimate(100, [((*answered, Run(2, (3,)), Run(2, (1,))))])
         assert found.variance == 2**2 * (3 - 1) ** 2
         assert found.degrees == 1
 
     def test_one_run_of_one_error_among_runs_of_two_is_compared_with_one_of_them(self):
-        found = estimate(100, [Stratum((Run(10, (1, 1)), Run(10, (5,)), Run(10, (1, 1))))])
+        found = estimate(100, [((Run(10, (1, 1)), Run(10, (5,)), Run(10, (1, 1))))])
         assert found.variance > 0
         assert found.degrees == 2
 
@@ -73,15 +72,15 @@ class TestVariance:
         assert found.verdict is Verdict.MEASURED
 
     def test_samples_that_are_gone_leave_the_other_frames_answered(self):
-        found = estimate(3, [Stratum((Run(1, (1,), 1), Run(1, (1,)), Run(0, (), 1)))])
+        found = estimate(3, [((Run(1, (1,), 1), Run(1, (1,)), Run(0, (), 1)))])
         assert (found.verdict, found.low, found.high) == (Verdict.MEASURED, 5, 5)
 
     def test_the_one_frame_of_a_population_is_all_of_it(self):
         assert estimate(1, [sample(1, size=1)]).high == 2
 
     def test_runs_without_frames_change_nothing(self):
-        with_empty = Stratum((Run(10, (3,)), Run(0), Run(10, (1,))))
-        assert estimate(1, [with_empty]) == estimate(1, [Stratum((Run(10, (3,)), Run(10, (1,))))])
+        with_empty = (Run(10, (3,)), Run(0), Run(10, (1,)))
+        assert estimate(1, [with_empty]) == estimate(1, [((Run(10, (3,)), Run(10, (1,))))])
 
 
 class TestAllSamplesOfTwelveFrames:
@@ -90,7 +89,7 @@ class TestAllSamplesOfTwelveFrames:
     def found(self, groups, picks):
         """The estimates from each combination of picks in each group."""
         return [
-            estimate(0, [Stratum(tuple(Run(len(group), errors) for group, errors in zip(groups, picked, strict=True)))],
+            estimate(0, [(tuple(Run(len(group), errors) for group, errors in zip(groups, picked, strict=True)))],
                      seen=-math.inf)
             for picked in product(*[list(combinations(group, picks)) for group in groups])
         ]  # fmt: skip
@@ -144,7 +143,7 @@ class TestPredictionPoweredInference:
         """The interval of `prediction_powered`, from an estimate."""
         samples, frames = len(people), len(everywhere)
         errors = tuple(float(error) for error in people - detector)
-        found = estimate(float(everywhere.sum()), [Stratum((Run(frames, errors),))])
+        found = estimate(float(everywhere.sum()), [((Run(frames, errors),))])
         of_errors = found.variance / frames**2 / (1 - samples / frames) * (samples - 1) / samples
         half = NormalDist().inv_cdf(0.975) * math.sqrt(everywhere.var() / frames + of_errors)
         return found.estimate / frames - half, found.estimate / frames + half
@@ -220,39 +219,39 @@ class TestInterval:
 class TestUndecided:
     def test_they_widen_the_interval_to_the_lowest_and_the_highest_error_seen(self):
         decided = [Run(10, (error,)) for error in [1, -2, 0, 1] * 10]
-        doubtful = estimate(1_000, [Stratum((*decided, Run(10, (), 1), Run(10, (), 1)))])
+        doubtful = estimate(1_000, [((*decided, Run(10, (), 1), Run(10, (), 1)))])
         assert doubtful.undecided == 2
         assert doubtful.estimate == 1_000
         assert (doubtful.below, doubtful.above) == pytest.approx((2 * 10 * 2, 2 * 10 * 1))
-        without = estimate(1_000, [Stratum(tuple(decided))])
+        without = estimate(1_000, [(tuple(decided))])
         assert doubtful.low < without.low - doubtful.below
         assert doubtful.high > without.high + doubtful.above
 
     def test_their_share_of_the_samples_is_in_doubt(self):
-        found = estimate(0, [Stratum((Run(10, (1,), 1), Run(10, (-1, 1)), Run(10, (3, -4))))])
+        found = estimate(0, [((Run(10, (1,), 1), Run(10, (-1, 1)), Run(10, (3, -4))))])
         assert (found.below, found.above) == pytest.approx((30 / 6 * 4, 30 / 6 * 3))
 
     def test_they_are_a_part_of_an_unfinished_sample(self):
-        found = estimate(0, [Stratum((Run(10, (1,)), Run(10, (-1,)), Run(10, (), 2), Run(10)))])
+        found = estimate(0, [((Run(10, (1,)), Run(10, (-1,)), Run(10, (), 2), Run(10)))])
         assert (found.below, found.above) == (20, 20)
 
     def test_they_may_have_no_error_where_all_others_have_one(self):
-        found = estimate(0, [Stratum((*[Run(10, (2,))] * 18, Run(10, (), 1), Run(10, (), 1)))])
+        found = estimate(0, [((*[Run(10, (2,))] * 18, Run(10, (), 1), Run(10, (), 1)))])
         assert (found.below, found.above) == pytest.approx((20 * 2, 0))
 
     def test_they_leave_a_population_uncounted(self):
-        found = estimate(0, [Stratum((*[Run(1, (1,))] * 9, *[Run(1, (), 1)] * 9))])
+        found = estimate(0, [((*[Run(1, (1,))] * 9, *[Run(1, (), 1)] * 9))])
         assert found.verdict is Verdict.NOT_ENOUGH
-        assert estimate(0, [Stratum(tuple([Run(1, (1,))] * 9))]).verdict is Verdict.MEASURED
+        assert estimate(0, [(tuple([Run(1, (1,))] * 9))]).verdict is Verdict.MEASURED
 
     def test_a_population_counted_but_for_them_is_as_wide_as_they_are(self):
-        found = estimate(0, [Stratum((*[Run(1, (1,)), Run(1, (0,))] * 20, Run(1, (), 1)))])
+        found = estimate(0, [((*[Run(1, (1,)), Run(1, (0,))] * 20, Run(1, (), 1)))])
         assert (found.verdict, found.variance) == (Verdict.MEASURED, 0)
         assert found.low <= 20
         assert found.high >= 21
 
     def test_a_sample_of_nothing_else_gives_no_interval(self):
-        found = estimate(100, [Stratum((Run(1, (), 1),) * 300)])
+        found = estimate(100, [((Run(1, (), 1),) * 300)])
         assert (found.verdict, found.undecided) == (Verdict.NOT_ENOUGH, 300)
 
 
@@ -378,7 +377,7 @@ def runs(draw):
     return Run(size, tuple(errors), draw(st.integers(0, size - len(errors))))
 
 
-STRATA = st.lists(st.lists(runs(), max_size=30).map(lambda drawn: Stratum(tuple(drawn))), max_size=4)
+STRATA = st.lists(st.lists(runs(), max_size=30).map(tuple), max_size=4)
 
 
 class TestAnySample:

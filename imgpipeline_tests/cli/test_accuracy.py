@@ -157,10 +157,9 @@ def test_more_samples_are_asked_for_by_the_errors_seen(store, folder_site, tmp_p
 
 
 def counted_day(store: ObjectStore, site: dict[str, str], at: Path) -> None:
-    """Count all but ten of the frames, on which people see 33 cars more than the model, and build the day."""
+    """Count all but ten of the frames, on which people see 33 cars more than the model."""
     accuracy("plan", "--day", str(DAY), "--source", "cam-1", "--samples", "90", site=site, at=at)
     answer_all(store, map(made, range(100)))
-    assert run("build", "--day", str(DAY), env=site, cwd=at).status == 0
 
 
 def test_a_count_is_accepted_if_its_error_is_within_the_margin(store, folder_site, tmp_path):
@@ -187,7 +186,6 @@ def test_a_count_beyond_the_margin_of_the_setting_fails_the_command(store, folde
 
 def test_too_few_answers_are_not_accepted_at_any_source_or_in_total(store, folder_site, tmp_path):
     accuracy("plan", "--day", str(DAY), "--label", "car", site=folder_site, at=tmp_path)
-    run("build", "--day", str(DAY), env=folder_site, cwd=tmp_path)
     ended = accuracy("accept", "--label", "car", "--json", site=folder_site, at=tmp_path, status=1)
     assert [(row["source"], row["count"], row["accepted"]) for row in ended.json()] == [
         ("cam-1", 117, False),
@@ -198,20 +196,9 @@ def test_too_few_answers_are_not_accepted_at_any_source_or_in_total(store, folde
     assert "No statement about a margin of 5.0% is possible" in ended.json()[2]["sentence"]
 
 
-def test_acceptance_needs_the_newest_answers(store, folder_site, tmp_path):
-    accuracy("plan", "--day", str(DAY), "--source", "cam-1", "--samples", "90", site=folder_site, at=tmp_path)
-    missing = accuracy("accept", "--label", "car", site=folder_site, at=tmp_path, status=1)
-    assert f"imgpipeline build --day {DAY}" in missing.stderr
-    run("build", "--day", str(DAY), env=folder_site, cwd=tmp_path)
-    answer_all(store, map(made, range(100)))
-    stale = accuracy("accept", "--label", "car", site=folder_site, at=tmp_path, status=1)
-    assert f"The table accuracy of {DAY} is older than its inputs" in stale.stderr
-
-
 def test_acceptance_names_the_command_that_covers_newer_frames(store, folder_site, tmp_path):
     counted_day(store, folder_site, tmp_path)
     append(writer(store), [made(offset) for offset in range(103, 110)])
-    run("build", "--day", str(DAY), env=folder_site, cwd=tmp_path)
     ended = accuracy("accept", "--label", "car", site=folder_site, at=tmp_path, status=1)
     assert f"imgpipeline accuracy plan --day {DAY} --source cam-1 --extend" in ended.stderr
 
@@ -258,6 +245,10 @@ def test_people_count_the_crossings_of_a_line_in_slices_of_two_minutes(lined, st
     assert [found[label]["count"] for label in labels] == [0, 2]
     assert (found[labels[1]]["low"], found[labels[1]]["high"], found[labels[1]]["verdict"]) == (3, 3, "measured")
     assert accuracy("status", "--json", site=lined, at=tmp_path).json()[0]["left"] == 0
+    asked = ("accept", "--label", labels[1], "--margin", "40%", "--json")
+    (judged,) = accuracy(*asked, site=lined, at=tmp_path).json()
+    assert (judged["count"], judged["estimate"], judged["accepted"]) == (2, 3, True)
+    assert "people's answers on 10 random slices give 3" in judged["sentence"]
 
 
 def test_a_line_without_an_entry_in_the_rules_is_refused_with_those_that_have_one(lined, tmp_path):

@@ -8,8 +8,7 @@ from imgpipeline.accuracy.answers import Answer, keep_answer, read_answers
 from imgpipeline.accuracy.plans import Plan, extend_plan, make_plan, read_plan
 from imgpipeline.contracts.outcomes import Frame, Outcome, make_frame_id
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.measuring import Ask, read_population
-from imgpipeline.lake.sessions.session import LakeSession
+from imgpipeline.lake.days.measuring import read_population
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.lake.conftest import OpenLake
 from imgpipeline_tests.lake.samples import detection
@@ -53,16 +52,11 @@ def rewrite(store: ObjectStore, outcomes: Sequence[Outcome]) -> None:
     rebuild_day(store, DAY, now=NOON)
 
 
-def asking(session: LakeSession) -> Ask:
-    return lambda sql, given: session.query(sql, given).rows
-
-
 def draw(store: ObjectStore, lake: OpenLake, samples: int = 60, labels: Iterable[str] = ("car",)) -> Plan:
     """Make the plan of the day, or extend it."""
     plan = read_plan(store, DAY, SOURCE)
     with lake(store, [DAY]) as session:
-        ends = {str(chain): end for chain, end in session.snapshot.ends.items()}
-        population = read_population(asking(session), DAY, SOURCE, ends, plan)
+        population = read_population(session.rows, DAY, SOURCE, session.snapshot.ends, plan)
     if plan is None:
         make_plan(store, population, labels=labels, samples=samples, by="ada", at=NOON)
     else:

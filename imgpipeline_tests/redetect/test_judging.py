@@ -41,8 +41,7 @@ def found_by(store: ObjectStore, name: str) -> Counts:
 def answer(settings: Settings, store: ObjectStore, samples: int, truth: Counts) -> Plan:
     """Draw frames, and count on them what the truth says."""
     with open_lake(store, settings=settings, days=[DAY]) as lake:
-        ends = {str(chain): end for chain, end in lake.snapshot.ends.items()}
-        frames = read_population(lambda sql, given: lake.query(sql, given).rows, DAY, "yard", ends, None)
+        frames = read_population(lake.rows, DAY, "yard", lake.snapshot.ends, None)
     plan = Plan((make_plan(store, frames, labels=["car", "person"], samples=samples, by="ada", at=NOON),))
     for frame_id in plan.samples:
         counts = {label: truth(frame_id).get(label, 0) for label in plan.labels}

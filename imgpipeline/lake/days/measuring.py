@@ -11,11 +11,12 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from imgpipeline.accuracy.answers import Answer
-from imgpipeline.accuracy.estimator import Estimate, Run, Stratum, estimate
+from imgpipeline.accuracy.estimator import Estimate, Run, estimate
 from imgpipeline.accuracy.plans import Plan, Population
+from imgpipeline.contracts.keys import ChainId
 
 Ask = Callable[[str, Mapping[str, object]], list[tuple[Any, ...]]]
-"""Runs a query over `frames` and `detections`, such as `Engine.run`."""
+"""Runs a query over `frames`, `detections` and `label_counts`, such as `Engine.run`."""
 WHOLE_DAY = "day"
 PARTS = ("00-06", "06-12", "12-18", "18-24")
 """Parts of the UTC day."""
@@ -51,6 +52,7 @@ _SAMPLES = f"""{_PLACED}
 SELECT frame_id, placed.run, placed.part, label, count(label) FROM placed LEFT JOIN counted USING (frame_id)
 WHERE frame_id IN (SELECT unnest($samples::VARCHAR[])) GROUP BY ALL
 """  # noqa: S608 - own SQL
+_LABELS = "SELECT DISTINCT label FROM label_counts WHERE day = $day AND source = $source"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class AccuracyRow:
     Attributes:
         part: `day`, or one of `PARTS`.
         agreement: The share of the frames counted by two people on which they agree; None without such frames.
+        line: The line whose crossings people count; None if they count objects in frames.
     """
 
     day: date
@@ -68,12 +71,13 @@ class AccuracyRow:
     part: str
     agreement: float | None
     found: Estimate
+    line: str | None = None
 
     def to_record(self) -> dict[str, Any]:
         """Returns all values by the names of the columns of the table `accuracy`."""
         found = self.found
         shown = {"estimate": found.estimate, "low": found.low, "high": found.high, "verdict": str(found.verdict)}
-        named = {"day": self.day, "source": self.source, "label": self.label, "part": self.part}
+        named = {"day": self.day, "source": self.source, "label": self.label, "part": self.part, "line": self.line}
         return {**named, "agreement": self.agreement, **asdict(found), **shown}
 
 
@@ -98,12 +102,12 @@ class _Sample:
         return [answer.counts.get(label, 0) for answer in self.answers if not answer.cannot_tell]
 
 
-def read_population(ask: Ask, day: date, source: str, ends: Mapping[str, int], plan: Plan | None) -> Population:
+def read_population(ask: Ask, day: date, source: str, ends: Mapping[ChainId, int], plan: Plan | None) -> Population:
     """Returns the processed frames of a source and day by the runs of its plan.
 
     Args:
         ask: Queries tables that show all frames up to the ends.
-        ends: The ends of the chains, by their names.
+        ends: The ends of the chains.
     """
     runs: defaultdict[int | None, list[str]] = defaultdict(list)
     later = []
@@ -111,7 +115,9 @@ def read_population(ask: Ask, day: date, source: str, ends: Mapping[str, int], p
         runs[run].append(frame_id)
         if run is None:
             later.append((at.astimezone(UTC), frame_id))
-    return Population(day, source, ends, {run: frames for run, frames in runs.items() if run is not None}, later)
+    drawn = {run: frames for run, frames in runs.items() if run is not None}
+    labels = [label for (label,) in ask(_LABELS, {"day": day, "source": source})]
+    return Population(day, source, {str(chain): end for chain, end in ends.items()}, drawn, later, labels)
 
 
 def measure(
@@ -212,6 +218,7 @@ def _row(
     for run, (stratum, _, _) in enumerate(plan.starts):
         strata[stratum].append(Run(frames[run], tuple(errors[run]), gone[run]))
     count = sum(found for (of, where), found in counts.items() if of == label and part in (None, where))
-    found = estimate(count, [Stratum(tuple(runs)) for runs in strata], seen=seen, covered=None not in inside)
+    found = estimate(count, strata, seen=seen, covered=None not in inside)
     agreement = sum(agreements) / len(agreements) if agreements else None
-    return AccuracyRow(plan.day, plan.source, label, WHOLE_DAY if part is None else PARTS[part], agreement, found)
+    named = WHOLE_DAY if part is None else PARTS[part]
+    return AccuracyRow(plan.day, plan.source, label, named, agreement, found, plan.line_name)

@@ -17,9 +17,10 @@ from imgpipeline.lake.sessions.session import LakeSession
 
 OUTDATED = "out_of_date"
 """The verdict on a count that has changed since the stored accuracy was measured."""
-INTERVAL = ("estimate", "low", "high", "samples", "verdict")
-"""The columns that a count gets."""
-_TYPES = (pa.float64(), pa.float64(), pa.float64(), pa.int64(), pa.string())
+INTERVAL = {
+    "estimate": pa.float64(), "low": pa.float64(), "high": pa.float64(), "samples": pa.int64(), "verdict": pa.string(),
+}  # fmt: skip
+"""The columns that a count gets, with their types."""
 _FIELDS = tuple(each.name for each in fields(Estimate))
 _OBSERVED = """
 SELECT DISTINCT day, source FROM frame_stats
@@ -28,62 +29,60 @@ WHERE processed > 0 AND list_contains($1, day) AND (len($2) = 0 OR list_contains
 _Key = tuple[Any, ...]
 
 
-def estimates_of(lake: LakeSession, days: Sequence[date], *, sources: Sequence[str] = ()) -> dict[_Key, Estimate]:
-    """Returns the stored estimate of each day, source and label, for whole UTC days.
-
-    Args:
-        days: UTC days.
-        sources: Only these; empty: all.
-
-    Raises:
-        TransientError: The store does not answer.
-    """
-    rows = lake.stored_rows(ACCURACY.name, days).to_pylist()
-    return {
-        (row["day"], row["source"], row["label"]): Estimate(**{name: row[name] for name in _FIELDS})
-        for row in rows
-        if row["part"] == WHOLE_DAY and (not sources or row["source"] in sources)
-    }
-
-
 def with_intervals(
     lake: LakeSession, counts: pa.Table, groups: Sequence[str], days: Sequence[date] | None, sources: Sequence[str]
 ) -> pa.Table:
-    """Adds the columns of `INTERVAL` to counts of labels.
+    """Adds the columns of `INTERVAL` to counts of labels; arguments as of `intervals_of`."""
+    found = intervals_of(lake, counts.to_pylist(), groups, days, sources)
+    for name, kind in INTERVAL.items():
+        counts = counts.append_column(name, pa.array([row[name] for row in found], kind))
+    return counts
 
-    They are NULL if a source or day of the group has no plan, or the store does not answer.
+
+def intervals_of(
+    lake: LakeSession,
+    counts: Sequence[Mapping[str, Any]],
+    groups: Sequence[str],
+    days: Sequence[date] | None,
+    sources: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+    """Returns the values of `INTERVAL` for each count of a label.
+
+    They are None if a source or day of the group has no plan, in a time zone other than UTC, or if the store does not
+    answer.
 
     Args:
-        lake: A session whose days are UTC days, with the summary `frame_stats`.
         counts: A row for each group, with the columns `groups` and `count`.
         groups: `label`, and some of `day` and `source`.
         days: The counted days; None: all.
         sources: The counted sources; empty: all.
     """
-    days, known = lake.days if days is None else days, {}
+    days, rows = lake.days if days is None else days, []
     # A session has its counts, so it can show them without the store; then no interval is known.
     with contextlib.suppress(TransientError):
-        known = estimates_of(lake, days, sources=sources)
-    needed = _observed(lake, groups, days, sources) if known else {}
-    of_group: dict[_Key, list[Estimate]] = defaultdict(list)
-    for (day, source, label), estimate in known.items():
-        of_group[_key_of({"day": day, "source": source, "label": label}, groups)].append(estimate)
-    rows = [_interval(row, of_group[_key_of(row, groups)], needed, groups) for row in counts.to_pylist()]
-    for number, (name, kind) in enumerate(zip(INTERVAL, _TYPES, strict=True)):
-        counts = counts.append_column(name, pa.array([row[number] for row in rows], kind))
-    return counts
+        rows = [] if lake.local else lake.stored_rows(ACCURACY.name, days).to_pylist()
+    rows = [row for row in rows if row["part"] == WHOLE_DAY and row["line"] is None]
+    needed = _observed(lake, groups, days, sources) if rows else {}
+    known: dict[_Key, list[Estimate]] = defaultdict(list)
+    for row in rows:
+        if not sources or row["source"] in sources:
+            known[_key_of(row, groups)].append(Estimate(**{name: row[name] for name in _FIELDS}))
+    return [
+        _interval(row["count"], known[_key_of(row, groups)], needed.get(_key_of(row, groups, "label"), 0))
+        for row in counts
+    ]
 
 
-def _interval(
-    row: Mapping[str, Any], estimates: Sequence[Estimate], needed: Mapping[_Key, int], groups: Sequence[str]
-) -> tuple[float | None, float | None, float | None, int | None, str | None]:
-    if not estimates or len(estimates) < needed.get(_key_of(row, groups, "label"), 0):
-        return None, None, None, None, None
+def _interval(count: int, estimates: Sequence[Estimate], needed: int) -> dict[str, Any]:
+    found: dict[str, Any] = dict.fromkeys(INTERVAL)
+    if not estimates or len(estimates) < needed:
+        return found
     total = add(estimates)
-    if total.count != row["count"]:
-        return None, None, None, total.samples, OUTDATED
+    if total.count != count:
+        return {**found, "samples": total.samples, "verdict": OUTDATED}
     corrected = total.estimate if total.verdict is Verdict.MEASURED else None
-    return corrected, total.low, total.high, total.samples, total.verdict.value
+    values = (corrected, total.low, total.high, total.samples, total.verdict.value)
+    return dict(zip(INTERVAL, values, strict=True))
 
 
 def _observed(

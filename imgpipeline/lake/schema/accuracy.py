@@ -8,18 +8,24 @@ _COUNTED = ("detections.label", "detections.confidence")
 
 ACCURACY = Table(
     "accuracy",
-    "one label of one source on one day, or in one part of the day, for which people count a random sample of frames",
+    "one label of one source on one day, or in one part of the day, for which people count a random sample",
     (
         Column("day", "DATE", "UTC", "The day; in Parquet it is part of the path."),
         Column("source", "VARCHAR", "", "The camera, video or folder.", ("detections.source",)),
-        Column("label", "VARCHAR", "", "Class name.", ("detections.label",)),
+        Column("label", "VARCHAR", "", "Class name; of a line such as `door: person in`.", ("detections.label",)),
         Column("part", "VARCHAR", "`day`, `00-06`, `06-12`, …", "The whole day, or six hours of it (UTC)."),
+        Column("line", "VARCHAR", "", "The line, if people count crossings: the unit is then a slice of two minutes."),
         Column("count", "BIGINT", "detections", "What the model counted in the population.", _COUNTED),
         Column("estimate", "DOUBLE", "objects", "The count corrected by the errors in the sample.", _COUNTED),
         Column("low", "DOUBLE", "objects", "Lower end of the 95 % interval, or NULL.", _COUNTED),
         Column("high", "DOUBLE", "objects", "Upper end of the 95 % interval, or NULL.", _COUNTED),
         Column("verdict", "VARCHAR", "`measured`, `not_enough`, `not_covered`", "Whether there is an interval."),
-        Column("frames", "BIGINT", "frames", "Size of the population: the processed frames that the plan covers."),
+        Column(
+            "frames",
+            "BIGINT",
+            "frames",
+            "Size of the population: the processed frames (or slices) that a plan covers.",
+        ),
         Column("samples", "BIGINT", "frames", "Frames of the sample that people counted."),
         Column("errors_seen", "BIGINT", "frames", "Counted frames in which people and model differ.", _COUNTED),
         Column("undecided", "BIGINT", "frames", "Frames of the sample that people could not judge."),

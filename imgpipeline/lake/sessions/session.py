@@ -243,6 +243,10 @@ class LakeSession:
         with query_errors():
             return Answer.of(self.execute(sql, parameters))
 
+    def rows(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[tuple[Any, ...]]:
+        """Returns the rows of `query`."""
+        return self.query(sql, parameters).rows
+
     def execute(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> duckdb.DuckDBPyConnection:
         """Runs one query and returns DuckDB's cursor, for `description`, `fetchmany`, `to_arrow_table`.
 

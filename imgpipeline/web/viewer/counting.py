@@ -1,23 +1,21 @@
 """The page on which people count the frames of a plan, which says how far the detector's counts are from the truth."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from datetime import date
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import Field
 
-from imgpipeline.accuracy.answers import Answer, check_answer, keep_answer, read_answers
-from imgpipeline.accuracy.plans import Plan, read_plan, read_plans
+from imgpipeline.accuracy.answers import Answer, answered, check_answer, keep_answer, read_answers
+from imgpipeline.accuracy.plans import Plan, plan_command, read_plan, read_plans
 from imgpipeline.errors import ConfigurationError, UsageError
+from imgpipeline.events.accuracy import measure_plan
 from imgpipeline.events.configuration import Line
-from imgpipeline.events.slices import LEAD_IN, open_samples, read_clip
-from imgpipeline.lake.days.measuring import WHOLE_DAY, AccuracyRow, measure
+from imgpipeline.events.slices import LEAD_IN, read_clip
+from imgpipeline.lake.days.measuring import WHOLE_DAY, AccuracyRow
 from imgpipeline.lake.query.frames import detections_in
-from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import THIS_MACHINE, Visitor, allowed
 from imgpipeline.web.viewer.queries import DayPath, DayQuery, Given, Name, UrlQuery
@@ -64,13 +62,10 @@ class AnswerBody(Given):
 
 def _plans(asked: Asked) -> list[tuple[Plan, int, list[AccuracyRow]]]:
     """Returns the plans of a day, each with the number of its samples with an answer, and the estimates so far."""
-    store, settings = asked.site.store, asked.site.settings
-    found = []
-    for plan in (*read_plans(store, asked.day), *read_plans(store, asked.day, of_lines=True)):
-        given = read_answers(store, plan.day, plan.source, plan.line_name)
-        with open_samples(partial(_ask, asked.lake), plan.day, plan.line, memory=settings.duckdb_memory) as ask:
-            rows = measure(ask, plan, given, settings.summary_threshold)
-        found.append((plan, len({one.frame_id for one in given}), [row for row in rows if row.part == WHOLE_DAY]))
+    store, found = asked.site.store, []
+    for plan in read_plans(store, asked.day):
+        rows = measure_plan(store, asked.site.settings, asked.lake.rows, plan)
+        found.append((plan, len(answered(store, plan)), [row for row in rows if row.part == WHOLE_DAY]))
     return found
 
 
@@ -104,7 +99,7 @@ def samples(request: Request, site: Site, day: DayPath, query: Annotated[Countin
     waiting = _left_for(site, plan, _author(request.state.visitor, query.by))
     with site.lake.reading() as lake:
         if plan.line:
-            clips = [(one, read_clip(partial(_ask, lake), day, plan.source, one)) for one in waiting[: query.limit]]
+            clips = [(one, read_clip(lake.rows, day, plan.source, one)) for one in waiting[: query.limit]]
             slices = [{"frame_id": one, "blind": True, "counts": {}, "boxes": [], "clip": clip} for one, clip in clips]
             return answer_json(request, {"samples": len(plan.samples), "left": waiting, "frames": slices})
         sizes = {row[0]: row[1:] for row in lake.query(_FRAMES, {"day": day, "samples": waiting}).rows}
@@ -136,14 +131,9 @@ def _plan_of(site: ViewedSite, day: date, source: str, line: str | None) -> Plan
     if plan is None:
         raise ConfigurationError(
             f"{line or source} has no plan for {day}, so nothing was drawn for counting.",
-            next_step=f"imgpipeline accuracy plan --day {day} --source {shlex.quote(source)}"
-            + (f" --line {shlex.quote(line)}" if line else ""),
+            next_step=plan_command(day, source, line),
         )
     return plan
-
-
-def _ask(lake: LakeSession, sql: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
-    return lake.query(sql, values).rows
 
 
 def _author(visitor: Visitor, given: str | None) -> str:

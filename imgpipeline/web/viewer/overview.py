@@ -9,7 +9,6 @@ from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from typing import Annotated, Any
 
-import pyarrow as pa
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import Field
@@ -20,7 +19,7 @@ from imgpipeline.detect.state import read_state
 from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
 from imgpipeline.events.alerts.listing import list_alerts
 from imgpipeline.lake.quality.audit_report import DayFigures
-from imgpipeline.lake.query.accuracy import INTERVAL, with_intervals
+from imgpipeline.lake.query.accuracy import INTERVAL, intervals_of
 from imgpipeline.lake.query.coverage import SourceCoverage, read_coverage
 from imgpipeline.lake.query.frames import detections_in, list_newest
 from imgpipeline.lake.query.source_status import SourceStatus, source_status_of
@@ -113,12 +112,10 @@ def _labels(counts: Iterable[HourlyCount], unique: Mapping[str, int] | None) -> 
 
 
 def _with_intervals(lake: LakeSession, day: date, rows: Sequence[LabelRow]) -> Sequence[LabelRow]:
-    """Adds the interval of each count; only for UTC days, which plans belong to."""
-    if lake.local:
-        return rows
-    counts = pa.table({"label": [row.label for row in rows], "count": [row.count for row in rows]})
-    found = with_intervals(lake, counts, ("label",), [day], ())
-    return [replace(row, interval=interval) for row, interval in zip(rows, found.to_pylist(), strict=True)]
+    """Adds the interval of each count."""
+    counts = [{"label": row.label, "count": row.count} for row in rows]
+    found = intervals_of(lake, counts, ("label",), [day])
+    return [replace(row, interval=interval) for row, interval in zip(rows, found, strict=True)]
 
 
 def _health(asked: Asked) -> Mapping[str, Any] | None:

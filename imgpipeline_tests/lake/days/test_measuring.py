@@ -14,7 +14,6 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.lake.conftest import OpenLake
 from imgpipeline_tests.lake.counted_day import (
     SOURCE,
-    asking,
     cars,
     count_all,
     day_of,
@@ -38,7 +37,7 @@ def rows(store: ObjectStore, lake: OpenLake, threshold: float = 0.0) -> list[Acc
     plan = read_plan(store, DAY, SOURCE)
     assert plan is not None
     with lake(store, [DAY]) as session:
-        return measure(asking(session), plan, read_answers(store, DAY, SOURCE), threshold)
+        return measure(session.rows, plan, read_answers(store, DAY, SOURCE), threshold)
 
 
 def whole(store: ObjectStore, lake: OpenLake, threshold: float = 0.0) -> AccuracyRow:
@@ -51,7 +50,7 @@ def changes(store: ObjectStore, lake: OpenLake) -> tuple[int, int, int]:
     plan = read_plan(store, DAY, SOURCE)
     assert plan is not None
     with lake(store, [DAY]) as session:
-        return changed_frames(asking(session), plan)
+        return changed_frames(session.rows, plan)
 
 
 def test_the_estimate_adds_the_mean_error_of_each_run_to_the_count(store, lake):

@@ -82,10 +82,8 @@ def line_site(settings: Settings) -> Iterator[PlannedSite]:
     build_tracks(store, DAY, settings=settings, now=NIGHT)
     line = rules(STOP).line[0]
     kept = line.model_dump(mode="json")
-    with open_lake(store, settings=settings, days=[DAY]) as lake:
-        ends = {str(chain): stop for chain, stop in lake.snapshot.ends.items()}
-        with open_samples(lambda sql, given: lake.query(sql, given).rows, DAY, kept) as ask:
-            population = read_population(ask, DAY, SOURCE, ends, None)
+    with open_lake(store, settings=settings, days=[DAY]) as lake, open_samples(lake.rows, DAY, kept) as ask:
+        population = read_population(ask, DAY, SOURCE, lake.snapshot.ends, None)
     make_plan(store, population, labels=counted_labels(line, ["car"]), samples=10, by="ada", at=NOON, line=kept)
     plan = read_plan(store, DAY, SOURCE, line.name)
     assert plan

@@ -109,7 +109,7 @@ def test_wrong_answers_are_refused_with_a_reason(site):
     sample = site.plan.samples[0]
     other = next(frame_id for frame_id in site.frames if frame_id not in site.plan.samples)
     for body, said in (
-        ({"frame_id": other}, "no sample"),
+        ({"frame_id": other}, "not in the sample"),
         ({"counts": {"car": 1}}, "one count for each label"),
         ({"counts": {"car": -1, "person": 0}}, "greater than or equal to 0"),
         ({"cannot_tell": True}, "none with cannot_tell"),

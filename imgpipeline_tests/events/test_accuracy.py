@@ -1,4 +1,4 @@
-"""The table `accuracy` of a day: when it is built, and what summaries show of it."""
+"""The table `accuracy` of a day: when it is built, what it says of frames and lines, and what summaries show of it."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -7,15 +7,22 @@ from typing import Any
 
 import pytest
 
-from imgpipeline.accuracy.plans import read_plan
+from imgpipeline.accuracy.answers import Answer, keep_answer
+from imgpipeline.accuracy.plans import Plan, make_plan, read_plan
 from imgpipeline.daily.build import BuildOptions, build_day
 from imgpipeline.daily.objects import MEASURED, TABLES, objects_of
 from imgpipeline.daily.states import day_states
+from imgpipeline.events.slices import open_samples
 from imgpipeline.lake.days.derived import State
+from imgpipeline.lake.days.measuring import read_population
+from imgpipeline.lake.days.summary_inputs import stored_key
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.summaries import LabelChoice, summarise
-from imgpipeline.objectstore import ObjectStore
+from imgpipeline.lake.sessions.session import open_lake
+from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings, load_settings
+from imgpipeline_tests.events.samples import STOP, rules
+from imgpipeline_tests.lake.conftest import OpenLake
 from imgpipeline_tests.lake.counted_day import (
     SOURCE,
     cars,
@@ -26,20 +33,26 @@ from imgpipeline_tests.lake.counted_day import (
     rewrite,
     total,
 )
-from imgpipeline_tests.ledger.samples import DAY, NOON, append, writer
+from imgpipeline_tests.ledger.samples import DAY, NOON, append, write_chain, writer
+from imgpipeline_tests.tracking.films import Car, film
 
 pytestmark = pytest.mark.medium
 LATER = NOON + timedelta(days=2)
 
 
 @pytest.fixture
-def store(folder: ObjectStore) -> ObjectStore:
-    return folder
+def settings(tmp_path: Path) -> Settings:
+    return load_settings(store_url=(tmp_path / "store").as_uri())
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return load_settings(store_url=(tmp_path / "store").as_uri())
+def store(settings: Settings) -> ObjectStore:
+    return open_store(settings)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> OpenLake:
+    return lambda store, days: open_lake(store, cache_dir=tmp_path / "cache", days=days)
 
 
 def build(store: ObjectStore, settings: Settings) -> dict[str, Any]:
@@ -135,3 +148,25 @@ def test_the_table_can_be_queried(store, settings, lake):
         rows = session.query("SELECT source, label, part, frames, samples FROM accuracy ORDER BY part DESC").rows
     assert plan is not None
     assert rows[0] == (SOURCE, "car", "day", 300, len(plan.samples))
+
+
+def test_the_crossings_of_a_line_have_rows_that_change_no_count_of_frames(store, settings, lake):
+    start, (line,) = NOON, rules(STOP).line
+    end = start + timedelta(minutes=20)
+    write_chain(store, film(start, end, [Car(start, end), Car(start + timedelta(minutes=2), end, y=200)]))
+    build(store, settings)
+    with lake(store, [DAY]) as session, open_samples(session.rows, DAY, kept := line.model_dump(mode="json")) as ask:
+        slices = read_population(ask, DAY, line.source, session.snapshot.ends, None)
+    plan = Plan((make_plan(store, slices, samples=60, by="ada", at=NOON, line=kept),))
+    assert plan.labels == ("stop: car forward", "stop: car out")
+    for sample in plan.samples:
+        counts = {"stop: car forward": 0, "stop: car out": 1}
+        keep_answer(store, Answer(DAY, line.source, sample, "ada", NOON, counts, line=line.name))
+    build(store, settings)
+    assert state(store, settings) is State.CURRENT
+    with lake(store, [DAY]) as session:
+        rows = session.query("SELECT line, label, count, estimate, low, high FROM accuracy ORDER BY label").rows
+    assert rows == [("stop", "stop: car forward", 0, 0, 0, 0), ("stop", "stop: car out", 2, 10, 10, 10)]
+    assert asked(store, settings, "label")["verdict"] is None
+    store.delete(stored_key("track_points", DAY))
+    assert state(store, settings) is State.STALE
