@@ -9,7 +9,7 @@ import re
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any
 
@@ -203,6 +203,8 @@ class Figures:
     books: tuple[Row, ...] = ()
     """The accounting of the sources that send notices, by source."""
     notices: int = 0
+    intervals: Mapping[str, Row] = field(default_factory=dict)
+    """By label, on days with a plan: the columns of `lake.query.accuracy.INTERVAL`."""
 
     @property
     def frames(self) -> ByHour:
@@ -244,12 +246,16 @@ def read_figures(session: "LakeSession", clock: DayHours) -> Figures:
     Raises:
         PermanentError: This machine lacks the memory or disk space.
     """
+    from imgpipeline.lake.query.accuracy import intervals_of  # noqa: PLC0415 - loads DuckDB
     from imgpipeline.lake.query.books import read_entries  # noqa: PLC0415 - loads DuckDB
 
     labels = read_by_hour(session, clock, _LABELS)
+    counts = [{"label": one.of["label"], "count": one.total("count")} for one in labels]
+    found = zip(counts, intervals_of(session, counts, ("label",), None), strict=True)
     return Figures(
         clock=clock,
         labels=tuple(sorted(labels, key=lambda one: (-one.total("count"), one.of["label"]))),
+        intervals={one["label"]: interval for one, interval in found if interval["verdict"]},
         frames_of={one.of["source"]: one for one in read_by_hour(session, clock, _FRAMES)},
         sources=read_rows(session, _SOURCES),
         models=read_rows(session, _MODELS),

@@ -19,6 +19,7 @@ from imgpipeline.lake.days.summaries import SUMMARIES, recipe
 from imgpipeline.lake.days.summary_inputs import require_equal_ends, stored_key, when_settled
 from imgpipeline.lake.quality.audit_state import StoredVerdict, read_verdict
 from imgpipeline.lake.query.days import name_nearest_days, nearest_day
+from imgpipeline.lake.schema.accuracy import ACCURACY
 from imgpipeline.lake.schema.events import EVENTS, PLACE_TABLES
 from imgpipeline.lake.schema.tables import DAY_TABLES
 from imgpipeline.lake.schema.tracks import TRACK_TABLES
@@ -177,9 +178,9 @@ def _inputs(
 
 
 def _optional_versions(store: ObjectStore, day: date) -> dict[str, Stored]:
-    """Returns the stored summaries and those of `FOUND_TABLES`, by key; a damaged one counts as missing."""
+    """Returns the stored summaries, `accuracy` and those of `FOUND_TABLES`, by key; a damaged one counts as missing."""
     versions: dict[str, Stored] = {}
-    for name in (*sorted(SUMMARIES), *(table.name for table in FOUND_TABLES)):
+    for name in (*sorted(SUMMARIES), ACCURACY.name, *(table.name for table in FOUND_TABLES)):
         with contextlib.suppress(DamagedObjectError):
             if found := read_stored(store, stored_key(name, day)):
                 versions[stored_key(name, day)] = found

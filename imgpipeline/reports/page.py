@@ -249,8 +249,8 @@ def _environment(zone: tzinfo) -> Environment:
     )
     formats: dict[str, Any] = {
         name: getattr(wording, name)
-        for name in ("visible", "shell_word", "number", "short_number", "size", "duration", "stay", "share", "clock",
-                     "moment", "long_day", "hour_span")
+        for name in ("visible", "shell_word", "number", "short_number", "interval", "size", "duration", "stay", "share",
+                     "clock", "moment", "long_day", "hour_span")
     }  # fmt: skip
     formats |= {name: partial(formats[name], zone=zone) for name in ("clock", "moment")}
     environment.filters.update(formats, counted=counted)

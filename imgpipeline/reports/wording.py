@@ -5,11 +5,15 @@ marks are escaped here. Templates and charts escape markup.
 """
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, tzinfo
+from typing import Any
 
 DASH = "\N{EN DASH}"
 """Separates the ends of a span, and stands for a missing value."""
+_NO_INTERVAL = {
+    "not_enough": "not enough counted yet", "not_covered": "frames came after the plan", "out_of_date": "out of date",
+}  # fmt: skip
 _BYTES = ((2**40, " TB"), (2**30, " GB"), (2**20, " MB"), (2**10, " kB"))
 _ROUNDS_UP = 0.9995
 """Share of a unit from which the smaller unit would be shown with four digits."""
@@ -39,6 +43,13 @@ def _shell_escape(character: str) -> str:
     # Bash reads `\x80` as one byte, so the bytes of UTF-8 are written.
     escaped = "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "replace"))
     return character if character.isprintable() else escaped
+
+
+def interval(found: Mapping[str, Any]) -> str:
+    """Returns an interval of `lake.query.accuracy` as text, or why there is none."""
+    if found["low"] is None:
+        return _NO_INTERVAL.get(found["verdict"], DASH)
+    return f"{found['low']:,.0f} to {found['high']:,.0f}"
 
 
 def number(value: float) -> str:

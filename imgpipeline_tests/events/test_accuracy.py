@@ -9,6 +9,7 @@ import pytest
 
 from imgpipeline.accuracy.answers import Answer, keep_answer
 from imgpipeline.accuracy.plans import Plan, make_plan, read_plan
+from imgpipeline.contracts.keys import report_key
 from imgpipeline.daily.build import BuildOptions, build_day
 from imgpipeline.daily.objects import MEASURED, TABLES, objects_of
 from imgpipeline.daily.states import day_states
@@ -105,13 +106,16 @@ def test_the_table_is_stale_after_a_plan_an_answer_and_new_frames(store, setting
 def test_counts_of_whole_days_show_the_interval_that_holds_the_truth(store, settings, lake):
     frames = day_of(0, 300)
     rewrite(store, frames)
-    count_all(store, draw(store, lake), frames)
+    plan = draw(store, lake)
+    build(store, settings)
+    count_all(store, plan, frames)
     build(store, settings)
     for by in (("label",), ("day", "label"), ("source", "label"), ("day", "source", "label")):
         row = asked(store, settings, *by)
         assert row["count"] == total(frames, found_cars)
         assert row["low"] < total(frames, cars) < row["high"]
         assert (row["samples"], row["verdict"]) == (60, "measured")
+    assert f"{row['low']:,.0f} to {row['high']:,.0f}" in store.get(report_key(DAY)).decode()
     assert "low" not in summarise(store, settings, "label_counts", Span(), LabelChoice()).table.column_names
 
 

@@ -16,6 +16,7 @@ from imgpipeline.events.configuration import Line
 from imgpipeline.events.slices import LEAD_IN, read_clip
 from imgpipeline.lake.days.measuring import WHOLE_DAY, AccuracyRow
 from imgpipeline.lake.query.frames import detections_in
+from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import THIS_MACHINE, Visitor, allowed
 from imgpipeline.web.viewer.queries import DayPath, DayQuery, Given, Name, UrlQuery
@@ -37,7 +38,8 @@ class CountingQuery(UrlQuery):
     source: Name = Field(description="The source.")
     line: Name | None = Field(None, description="The line whose crossings people count in slices of time.")
     by: Author | None = Field(None, description="The person, where nobody has to log in; otherwise the caller.")
-    limit: int = Field(6, ge=1, le=1000, description="Maximum number of `frames`; `left` has all.")
+    limit: int = Field(6, ge=1, le=1000, description="Maximum number of `frames` that are left; `left` has all.")
+    back: int = Field(0, ge=0, le=1000, description="Maximum number of `frames` that the person has counted.")
 
 
 class AnswerBody(Given):
@@ -93,21 +95,25 @@ def counting_page(
 def samples(request: Request, site: Site, day: DayPath, query: Annotated[CountingQuery, Query()]) -> Response:
     """Lists the frames that are left for a person, in the order to count them, and describes the first of them.
 
-    Blind frames come without boxes and without the detector's counts. A slice of time comes with its frames.
+    Blind frames come without boxes and without the detector's counts. A slice of time comes with its frames. Before
+    them come the last frames that the person has counted, each with its `answer`, if `back` asks for them.
     """
-    plan = _plan_of(site, day, query.source, query.line)
-    waiting = _left_for(site, plan, _author(request.state.visitor, query.by))
+    plan, by = _plan_of(site, day, query.source, query.line), _author(request.state.visitor, query.by)
+    given = read_answers(site.store, day, plan.source, plan.line_name)
+    own = {one.frame_id: one for one in sorted(given, key=lambda one: one.at) if one.by == by}
     with site.lake.reading() as lake:
+        sizes = {row[0]: row[1:] for row in lake.rows(_FRAMES, {"day": day, "samples": list(plan.samples)})}
+        counted, left = (
+            [one for one in several if plan.line or one in sizes] for several in (own, _left_for(plan, given, by))
+        )
+        shown = [*counted[max(0, len(counted) - query.back) :], *left[: query.limit]]
         if plan.line:
-            clips = [(one, read_clip(lake.rows, day, plan.source, one)) for one in waiting[: query.limit]]
-            slices = [{"frame_id": one, "blind": True, "counts": {}, "boxes": [], "clip": clip} for one, clip in clips]
-            return answer_json(request, {"samples": len(plan.samples), "left": waiting, "frames": slices})
-        sizes = {row[0]: row[1:] for row in lake.query(_FRAMES, {"day": day, "samples": waiting}).rows}
-        left = [frame_id for frame_id in waiting if frame_id in sizes]
-        shown = left[: query.limit]
-        boxes = detections_in(lake, [(day, frame_id) for frame_id in shown])
-    threshold = site.settings.summary_threshold
-    frames = [_described(plan, one, sizes[one], boxes[day, one], threshold) for one in shown]
+            frames = [_clip(lake, plan, one) for one in shown]
+        else:
+            boxes, threshold = detections_in(lake, [(day, one) for one in shown]), site.settings.summary_threshold
+            frames = [_described(plan, one, sizes[one], boxes[day, one], threshold) for one in shown]
+    for frame in frames:
+        frame["answer"] = own[frame["frame_id"]].to_json() if frame["frame_id"] in own else None
     return answer_json(request, {"samples": len(plan.samples), "left": left, "frames": frames})
 
 
@@ -146,14 +152,14 @@ def _author(visitor: Visitor, given: str | None) -> str:
     return name.strip()
 
 
-def _left_for(site: ViewedSite, plan: Plan, by: str) -> list[str]:
+def _left_for(plan: Plan, given: Sequence[Answer], by: str) -> list[str]:
     """Returns the samples that a person should still count, in order.
 
     Everyone but one person starts with the last ones, so that two people at the same time count different frames. The
     order is random, so those with an answer are a random part of the sample from either end.
     """
     authors: dict[str, set[str]] = {sample: set() for sample in plan.samples}
-    for one in read_answers(site.store, plan.day, plan.source, plan.line_name):
+    for one in given:
         authors.setdefault(one.frame_id, set()).add(one.by)
     is_first = by == min({by}.union(*authors.values()))
     return [
@@ -161,6 +167,11 @@ def _left_for(site: ViewedSite, plan: Plan, by: str) -> list[str]:
         for sample in plan.samples[:: 1 if is_first else -1]
         if by not in authors[sample] and len(authors[sample]) < (2 if plan.is_for_two(sample) else 1)
     ]
+
+
+def _clip(lake: LakeSession, plan: Plan, slice_id: str) -> dict[str, Any]:
+    clip = read_clip(lake.rows, plan.day, plan.source, slice_id)
+    return {"frame_id": slice_id, "blind": True, "counts": {}, "boxes": [], "clip": clip}
 
 
 def _described(

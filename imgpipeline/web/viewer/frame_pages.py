@@ -24,6 +24,7 @@ from imgpipeline.export.formats import (
     yolo_data,
     yolo_files,
 )
+from imgpipeline.lake.query.accuracy import intervals_of
 from imgpipeline.lake.query.explain import Explanation, trace_frame
 from imgpipeline.lake.query.frames import list_frames
 from imgpipeline.lake.query.tracks import tracks_of_frame
@@ -108,8 +109,12 @@ def _review_page(asked: Asked, page: FramePage) -> Mapping[str, Any]:
     )
     reviewed = reviewed_of(site, visitor, utc_days_of(lake, page.days))
     counts = {} if reviewed is None else count_reviewed(lake, list(reviewed.values()))
+    of_days = page.number is not None and query.hour is None
+    counted = [{"label": query.label, "count": page.number}] if of_days else []
+    intervals = intervals_of(lake, counted, ("label",), page.days, [query.source] if query.source else [])
     return {
         "number": None if page.day is None else _number_of(lake, page.day, query), "page": page, "timeline": timeline,
+        "interval": next(iter(intervals), None),
         "names": choices_of(site, lake, page.days),
         "filters": query.filters, "days": asked.days, "reviewed": reviewed,
         "reviewed_count": sum(counts.get(day, 0) for day in page.days), "may_mark": Scope.ACKNOWLEDGE in visitor.scopes,

@@ -23,7 +23,7 @@ from imgpipeline.contracts.text import counted, csv_text, plain
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, TransientError, UsageError
 from imgpipeline.lake.sessions.local_time import in_zone
-from imgpipeline.reports.wording import clock, duration, long_day, long_month, moment, number, size, visible
+from imgpipeline.reports.wording import clock, duration, interval, long_day, long_month, moment, number, size, visible
 from imgpipeline.web.viewer.site import SharedLake
 
 RETRY_AFTER_S = 2
@@ -152,8 +152,8 @@ class Renderer:
             lstrip_blocks=True,
         )
         self._environment.filters.update(
-            visible=visible, number=number, size=size, duration=duration, clock=clock, moment=moment, long_day=long_day,
-            long_month=long_month, in_zone=frame_time,
+            visible=visible, number=number, interval=interval, size=size, duration=duration, clock=clock, moment=moment,
+            long_day=long_day, long_month=long_month, in_zone=frame_time,
             day_in=day_in, colour=self.colour, ago=ago, counted=counted, noun=noun, with_code=with_code,
         )  # fmt: skip
         site_zone = lake.settings.timezone

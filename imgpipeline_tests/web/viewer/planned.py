@@ -55,7 +55,10 @@ def planned_site(
     end = START + timedelta(seconds=5 * frames)
     cars = [Car(START, end), Car(START, end, y=300, confidence=0.3), Car(START, end, "dog", y=400)]
     filmed = film(START, end, [*cars, Car(START, START + (end - START) / 2, "person", y=200)], source=SOURCE)
-    filmed = [replace(_scaled(one, size), source_image_path=f"images/{SOURCE}/{n}.jpg") for n, one in enumerate(filmed)]
+    filmed = [
+        replace(_scaled(one, size), source_image_path=f"images/{SOURCE}/{n}.jpg", confidence_threshold=0.25)
+        for n, one in enumerate(filmed)
+    ]
     write_chain(store, filmed)
     for number, one in enumerate(filmed):
         store.put(one.source_image_path, _picture(one, number))

@@ -10,11 +10,15 @@ import pytest
 
 from imgpipeline.accuracy.answers import Answer, keep_answer, read_answers
 from imgpipeline.accuracy.plans import extend_plan
+from imgpipeline.events.accuracy import DayAccuracy
+from imgpipeline.events.configuration import Rules
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.derived import build
 from imgpipeline.web.keys import KeyFile, Scope
 from imgpipeline_tests.accuracy.samples import population
 from imgpipeline_tests.ledger.samples import DAY, NOON
 from imgpipeline_tests.web.viewer.planned import SOURCE, PlannedSite, planned_settings, planned_site
-from imgpipeline_tests.web.viewer.viewing import links
+from imgpipeline_tests.web.viewer.viewing import links, viewing
 
 pytestmark = pytest.mark.medium
 
@@ -66,6 +70,16 @@ def test_a_blind_frame_comes_without_help_and_its_answer_says_so(site):
     assert (shown["blind"], shown["counts"], shown["boxes"]) == (True, {}, [])
     assert send(site, shown["frame_id"]).json()["blind"] is True
     assert send(site, site.plan.samples[site.first()]).json()["blind"] is False
+
+
+def test_the_last_answers_of_a_person_come_with_their_frames_when_asked_for(site):
+    for number, sample in enumerate(site.plan.samples[:4]):
+        send(site, sample, counts={"car": number, "person": 0})
+    send(site, site.plan.samples[4], "bob")
+    assert [one["answer"] for one in asked(site, "ann", limit=1)["frames"]] == [None]
+    found = site.viewer.json(ROUTE, source=SOURCE, by="ann", limit=1, back=3)["frames"]
+    assert [one["frame_id"] for one in found] == [*site.plan.samples[1:4], site.plan.samples[5]]
+    assert [one["answer"] and one["answer"]["counts"]["car"] for one in found] == [1, 2, 3, None]
 
 
 def test_two_people_at_the_same_time_count_different_frames(site):
@@ -164,6 +178,20 @@ def test_the_list_of_plans_shows_progress_and_the_estimates_so_far(site):
     car, person = re.findall(r"</bdi></th>(<td class=.right.>\d.*?)</tr>", site.viewer.get("/count").text)
     assert car == '<td class="right">60</td><td class="right">120</td><td>114 to 126</td>'
     assert person == '<td class="right">30</td><td class="right">30</td><td>not enough counted yet</td>'
+
+
+def test_overview_and_review_show_the_interval_of_a_count_of_whole_days(tmp_path):
+    settings = planned_settings(tmp_path)
+    with planned_site(settings) as site:
+        for sample in site.plan.samples[:30]:
+            keep_answer(site.store, Answer(DAY, SOURCE, sample, "ann", NOON, {"car": 2, "person": 0}))
+        rebuild_day(site.store, DAY, now=NOON)
+        build(DayAccuracy(site.store, settings, Rules(), DAY, NOON))
+    with viewing(settings) as viewer:
+        counted = {"day": DAY, "label": "car", "min_confidence": 0.5}
+        assert "114 to 126" in viewer.get("/", day=DAY).text
+        assert "95 % interval of the true count: 114 to 126" in viewer.get("/review", **counted).text
+        assert "114 to 126" not in viewer.get("/review", **counted, hour=12).text
 
 
 def test_who_logs_in_counts_under_the_own_name_and_needs_a_scope(tmp_path):

@@ -152,6 +152,29 @@ def test_digits_and_arrows_change_numbers_and_backspace_corrects_the_frame_befor
     assert answers(site, 0)[second].cannot_tell
 
 
+def test_after_a_reload_the_person_goes_on_and_can_go_back_to_stored_answers(page, site):
+    show_frame(page)
+    empty = place_of(page.locator("figure"))
+    page.mouse.click(empty["x"] + empty["width"] / 2, empty["y"] + empty["height"] / 2)
+    counted = numbers(page)
+    page.keyboard.press("Enter")
+    answers(site, site.first() + 1)
+    page.reload()
+    show_frame(page)
+    expect(page.locator("#progress")).to_have_text(f"{site.first() + 1} of 40 counted")
+    page.keyboard.press("Backspace")
+    assert numbers(page) == counted
+    expect(page.locator("figure circle")).to_have_count(1)
+    page.keyboard.press("?")
+    show_frame(page)
+    sample = site.plan.samples[site.first()]
+    wait_until(lambda: answers(site, 1)[sample].cannot_tell, limit_s=30, what="the corrected answer")
+    page.reload()
+    show_frame(page)
+    page.get_by_role("button", name="Back").click()
+    expect(page.locator("#hint")).to_have_text("Your answer was: cannot tell.")
+
+
 def test_a_click_on_a_box_makes_it_wrong_and_a_click_elsewhere_adds_an_object(page, site):
     sample = site.plan.samples[site.first()]
     box, picture = place_of(page.locator("figure path").first), place_of(page.locator("figure"))

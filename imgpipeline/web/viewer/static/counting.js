@@ -6,6 +6,7 @@ const line = page.dataset.line ? JSON.parse(page.dataset.line) : null;
 const AHEAD = line ? 1 : 5;
 const PLAY_MS = 150; // a frame of a clip
 const CLIP_AHEAD = 20;
+const BACK = 20; // frames of earlier visits to which a person can go back
 const RETRY_MS = 3000;
 const REQUEST_MS = 20000;
 const NAME = "imgpipeline counted by";
@@ -133,7 +134,8 @@ async function load() {
   if (isLoading || isComplete || frames.length - at > AHEAD) return;
   isLoading = true;
   const limit = Math.min(1000, unsavedKeys().length + 2 * AHEAD);
-  const found = await ask(`/api/v1/count/${day}?${new URLSearchParams({ source, by, limit, ...(line && { line: line.name }) })}`);
+  const asked = new URLSearchParams({ source, by, limit, back: samples ? 0 : BACK, ...(line && { line: line.name }) });
+  const found = await ask(`/api/v1/count/${day}?${asked}`);
   isLoading = false;
   state.textContent = found.problem || "";
   if (found.problem) return;
@@ -141,9 +143,13 @@ async function load() {
   samples = found.samples;
   left = new Set(found.left.filter((frame_id) => !answered.has(frame_id)));
   for (const frame of found.frames.filter(({ frame_id }) => !known.has(frame_id))) {
-    const made = { ...frame, numbers: labels.map((label) => frame.counts[label] ?? ""), wrong: new Set(), missing: [], seen: 0 };
+    const { counts, wrong, missing, cannot_tell } = frame.answer ?? { counts: frame.counts, missing: [] };
+    const numbers = labels.map((label) => counts[label] ?? "");
+    const made = { ...frame, numbers, wrong: new Set(wrong), missing, cannotTell: cannot_tell, isAnswered: Boolean(frame.answer) };
+    made.seen = frame.answer ? Infinity : 0; // frames of a clip
     frames.push(made);
-    pictureOf(made.clip?.[0] ?? made);
+    if (frame.answer) at += 1;
+    else pictureOf(made.clip?.[0] ?? made);
   }
   if (page.hidden) show();
 }
@@ -314,9 +320,9 @@ page.querySelector("form").addEventListener("submit", (event) => {
 });
 backButton.addEventListener("click", back);
 playButton?.addEventListener("click", () => play());
-function start() {
+async function start() {
   who.hidden = true;
-  send();
+  await send(); // so that the viewer knows what was counted
   load();
   setInterval(send, RETRY_MS);
   setInterval(load, RETRY_MS);
