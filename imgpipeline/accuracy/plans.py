@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property
 from math import ceil
 from typing import Any
@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from pydantic import TypeAdapter
 
-from imgpipeline.accuracy.sampling import asking_order, draw_runs, is_blind, is_for_two, run_bounds, seed_of
+from imgpipeline.accuracy.sampling import asking_order, draw_runs, in_tenth, run_bounds, seed_of
 from imgpipeline.contracts.keys import (
     ACCURACY_ANSWERS,
     ACCURACY_CHANGED,
@@ -109,8 +109,12 @@ class Plan:
 
     @property
     def starts(self) -> list[tuple[int, datetime, str]]:
-        """For each run, in order: the index of its stratum, and time and id of its first frame."""
-        return [(stratum, *start) for stratum, draw in enumerate(self.strata) for start in draw.starts]
+        """For each run, in order: the index of its stratum, and the least time and id of its frames.
+
+        The first run of a stratum also has the frames before its start that came later.
+        """
+        before = (datetime.min.replace(tzinfo=UTC), "")
+        return [(stratum, *start) for stratum, draw in enumerate(self.strata) for start in (before, *draw.starts[1:])]
 
     @cached_property
     def run_of(self) -> dict[str, int]:
@@ -134,11 +138,11 @@ class Plan:
 
     def is_blind(self, frame_id: str) -> bool:
         """Returns whether people count a sample without boxes and without the model's number, as all slices."""
-        return self.line is not None or is_blind(self.draws[0].seed, frame_id)
+        return self.line is not None or in_tenth("blind", self.draws[0].seed, frame_id)
 
     def is_for_two(self, frame_id: str) -> bool:
         """Returns whether two people count a sample."""
-        return is_for_two(self.draws[0].seed, frame_id)
+        return in_tenth("two", self.draws[0].seed, frame_id)
 
 
 @dataclass(frozen=True)

@@ -45,14 +45,9 @@ def asking_order(frame_ids: Collection[str], seed: str) -> list[str]:
     return sorted(frame_ids, key=lambda frame_id: _hash("order", seed, frame_id))
 
 
-def is_blind(seed: str, frame_id: str) -> bool:
-    """Whether a frame is shown without boxes and without the detector's count, as a tenth of them is."""
-    return int(_hash("blind", seed, frame_id), 16) % 10 == 0
-
-
-def is_for_two(seed: str, frame_id: str) -> bool:
-    """Whether a second person counts the frame too, as on a tenth of them."""
-    return int(_hash("two", seed, frame_id), 16) % 10 == 0
+def in_tenth(purpose: str, seed: str, frame_id: str) -> bool:
+    """Whether a frame belongs to the random tenth of the frames that is chosen for a purpose."""
+    return int(_hash(purpose, seed, frame_id), 16) % 10 == 0
 
 
 def _hash(purpose: str, seed: str, frame_id: str) -> str:

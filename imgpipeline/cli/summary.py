@@ -224,15 +224,13 @@ def show_answer(
 ) -> None:
     """Asks a method of the lake for rows made of tracks and prints them; by default with all fields but `day`."""
     wanted.span()  # refuses wrong days before it opens the lake
+    days = {"from_day": wanted.first, "to_day": wanted.last}
     with open_arrow_lake(load_settings()) as lake:
-        found = question(lake)(
-            wanted.day, from_day=wanted.first, to_day=wanted.last, source=wanted.source, label=wanted.label
-        )
-    columns = columns or [name for name in found.column_names if name != "day"]
-    rows.show(found.to_pylist(), columns, fields=found.column_names, empty=empty)
-    days = {"day": wanted.day, "from_day": wanted.first, "to_day": wanted.last}
-    with open_arrow_lake(load_settings()) as lake, lake.session(**days) as session:
-        note_builds(session)
+        found = question(lake)(wanted.day, **days, source=wanted.source, label=wanted.label)
+        columns = columns or [name for name in found.column_names if name != "day"]
+        rows.show(found.to_pylist(), columns, fields=found.column_names, empty=empty)
+        with lake.session(day=wanted.day, **days) as session:
+            note_builds(session)
 
 
 def _summarise(

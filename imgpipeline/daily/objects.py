@@ -26,7 +26,8 @@ TRACKS = "tracks"
 REPORT = "daily_report"
 COMPARISON = MODEL_COMPARISON.name
 MEASURED = ACCURACY.name
-_TRACKED = ("frames", "detections", "tracks", "track_points")
+_SEEN = ("frames", "detections")
+_TRACKED = (*_SEEN, "tracks", "track_points")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +89,8 @@ OBJECTS: Mapping[str, DayObject] = {
             stored=tuple(table.name for table in STORED_TRACK_TABLES),
         ),
         *_RULES,
-        DayObject(
-            MEASURED,
-            (MEASURED,),
-            accuracy_recipe,
-            reads=("frames", "detections"),
-            needs=(TABLES,),
-            follows=(TRACKS,),  # only plans of lines read them
-            is_always_built=False,
-        ),
+        # Only plans of lines read tracks.
+        DayObject(MEASURED, (MEASURED,), accuracy_recipe, _SEEN, (TABLES,), (TRACKS,), is_always_built=False),
         DayObject(
             REPORT,
             (REPORT,),

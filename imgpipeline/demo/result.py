@@ -145,7 +145,7 @@ class DemoResult:
     unique: Sequence[Line]
     """The unique objects of the clip; empty if the truth is not known."""
     sampled: Sequence[Judged]
-    """The counts of the clip with their intervals; empty if the truth is not known."""
+    """The counts with their intervals; empty if the truth is not known."""
     score: Score | None
     """None if the truth is not known."""
     audit: Mapping[str, Any]
@@ -174,7 +174,7 @@ def judge(
         report: A full audit.
         announced: How many frames were announced.
         truths: The objects of each frame; empty if they are not known.
-        sampled: What a sample of the clip's frames says about its counts.
+        sampled: What samples of the frames say about the counts.
     """
     answer = report.to_json()
     days = [date.fromisoformat(row["day"]) for row in answer["days"]]
@@ -248,7 +248,7 @@ def _show_lines(title: str, headings: Sequence[str], lines: Sequence[Line], cons
 
 def _show_sampled(judged: Sequence[Judged], console: Console) -> None:
     """Shows each count beside its interval. One interval in twenty misses the truth, so that is no problem."""
-    console.print(f"Counts at {CLIP_CAMERA} by the truth of {SAMPLES} random frames (accuracy)")
+    console.print(f"Counts by the truth of {SAMPLES} random frames of each source (accuracy)")
     outcome = {True: "contains the truth", False: "misses the truth", None: "no interval, too few errors"}
     for one in judged:
         interval = "" if one.found.low is None else f"95 % interval {one.found.low:.0f} to {one.found.high:.0f}: "

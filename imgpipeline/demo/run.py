@@ -20,7 +20,6 @@ from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import day_of, utc_now
 from imgpipeline.daily.states import day_states, due_days
 from imgpipeline.demo.material import (
-    CLIP_CAMERA,
     Progress,
     SceneOfDay,
     announce_scenes,
@@ -31,7 +30,7 @@ from imgpipeline.demo.material import (
     simulate,
     write_cameras,
 )
-from imgpipeline.demo.people import count_sample
+from imgpipeline.demo.people import count_samples
 from imgpipeline.demo.result import DemoResult, judge, show_result
 from imgpipeline.demo.servers import (
     DemoServer,
@@ -178,7 +177,7 @@ def _work(
         _await_tables(settings, step, dagster)
     for day in known_days(store):
         console.print(f"  Report of {day}: {escape(str(workspace.store / report_key(day)))}", soft_wrap=True)
-    sampled = count_sample(store, settings, truths, CLIP_CAMERA, utc_now) if truths else []
+    sampled = count_samples(store, settings, truths, utc_now)
     console.print("[bold]7[/] Auditing every offset, day and summary")
     report = audit(store, lambda: read_log(settings), full=True, now=utc_now(), memory=settings.duckdb_memory)
     for day in known_days(store):  # the report shows the last audit of its day

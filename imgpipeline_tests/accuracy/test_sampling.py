@@ -2,7 +2,7 @@
 
 from datetime import date
 
-from imgpipeline.accuracy.sampling import asking_order, draw_runs, is_blind, is_for_two, run_bounds, seed_of
+from imgpipeline.accuracy.sampling import asking_order, draw_runs, in_tenth, run_bounds, seed_of
 
 DAY = date(2026, 3, 1)
 FRAMES = [f"frame-{number:05}" for number in range(1_003)]
@@ -69,8 +69,8 @@ def test_frames_are_asked_in_an_order_of_the_seed_alone():
 
 
 def test_about_a_tenth_is_blind_and_another_tenth_is_for_two_people():
-    blind = {frame_id for frame_id in FRAMES if is_blind(SEED, frame_id)}
-    for_two = {frame_id for frame_id in FRAMES if is_for_two(SEED, frame_id)}
+    blind = {frame_id for frame_id in FRAMES if in_tenth("blind", SEED, frame_id)}
+    for_two = {frame_id for frame_id in FRAMES if in_tenth("two", SEED, frame_id)}
     assert 70 < len(blind) < 130
     assert 70 < len(for_two) < 130
     assert 0 < len(blind & for_two) < 30

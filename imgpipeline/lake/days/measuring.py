@@ -7,7 +7,7 @@ when the day grows, is processed again or is repaired.
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date
 from typing import Any
 
 from imgpipeline.accuracy.answers import Answer
@@ -24,7 +24,7 @@ LEAST_OF_PART = 60
 """Least counted samples in a part of the day for an estimate of its own."""
 _PART = """CAST(hour(CAST("timestamp" AS TIMESTAMP)) // 6 AS INTEGER) AS part"""
 
-# `run` is NULL for a frame that no draw is about. The first run also has the frames before its start that came later.
+# `run` is NULL for a frame that no draw is about.
 _PLACED = f"""
 WITH given AS (
     SELECT frame_id, "timestamp", source_kafka_offset AS "offset", {_PART},
@@ -159,9 +159,6 @@ def _places(day: date, source: str, plan: Plan | None) -> dict[str, object]:
     """Returns the parameters of `_PLACED`, without the threshold, which counts."""
     strata, starts = (plan.strata, plan.starts) if plan else ([], [])
     ends = [(number, *end) for number, draw in enumerate(strata) for end in draw.ends.items()]
-    before = (datetime(1, 1, 1, tzinfo=UTC), "")
-    is_first = [run == 0 or starts[run - 1][0] != stratum for run, (stratum, _, _) in enumerate(starts)]
-    bounds = [before if first else start[1:] for first, start in zip(is_first, starts, strict=True)]
     return {
         "day": day, "source": source, "threshold": 0.0,
         "strata": [number for number, _, _ in ends],
@@ -169,8 +166,8 @@ def _places(day: date, source: str, plan: Plan | None) -> dict[str, object]:
         "ends": [end for _, _, end in ends],
         "of_runs": [stratum for stratum, _, _ in starts],
         "runs": list(range(len(starts))),
-        "times": [at for at, _ in bounds],
-        "ids": [frame_id for _, frame_id in bounds],
+        "times": [at for _, at, _ in starts],
+        "ids": [frame_id for _, _, frame_id in starts],
     }  # fmt: skip
 
 
