@@ -33,7 +33,6 @@ class Answer:
         cannot_tell: The image does not show how many there are.
         wrong: The `detection_number` of the boxes that the person marked as wrong.
         missing: Label, x and y (pixels) of the objects that the person marked as missed.
-        seconds: How long the person looked at the image.
         line: The line whose crossings the person counted.
     """
 
@@ -47,7 +46,6 @@ class Answer:
     cannot_tell: bool = False
     wrong: tuple[NonNegativeInt, ...] = ()
     missing: tuple[tuple[str, float, float], ...] = ()
-    seconds: float = 0.0
     line: str | None = None
 
     def to_json(self) -> dict[str, Any]:

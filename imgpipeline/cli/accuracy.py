@@ -150,8 +150,6 @@ def plan(
 
     A plan cannot be replaced, as that would let people choose the frames. --extend draws a sample of the frames that
     came after the plan. Without such frames, it draws one more frame of each run, so that the sample doubles.
-
-    With --line, people watch slices of two minutes and count who crosses the line.
     """
     share, records = read_share(width), []
     settings, store = open_site()
@@ -165,8 +163,7 @@ def plan(
             else:
                 made = on.draw(name, made, label or (), samples, there)
             records.append(on.status(made))
-            _note_needs(on.measured(made), share)
-            _note_page(made, settings)
+            _note_next(made, on.measured(made), share, settings)
     rows.show(records, _STATUS, empty="There are no processed frames.")
 
 
@@ -288,15 +285,12 @@ def _find_line(rules: Rules, name: str) -> Line:
     return known[name]
 
 
-def _note_needs(found: Sequence[AccuracyRow], width: float) -> None:
-    """Notes how many samples an interval of a relative half width needs."""
+def _note_next(plan: Plan, found: Sequence[AccuracyRow], width: float, settings: Settings) -> None:
+    """Notes how many samples an interval of a relative half width needs, and where to count them."""
     for row in found:
         if row.part == WHOLE_DAY and (not row.line or row.found.verdict is Verdict.MEASURED):
             needed = samples_for(width, row.found.count, row.found.frames, row.found)
             note(f"{row.source}, {row.label}: an interval of ±{width:.0%} needs about {counted(needed, 'sample')}.")
-
-
-def _note_page(plan: Plan, settings: Settings) -> None:
     page = f"/count/{plan.day}?source={quote(plan.source, safe='')}"
     page += f"&line={quote(plan.line_name, safe='')}" if plan.line_name else ""
     where = f"at {settings.viewer_url}{page}" if settings.viewer_url else f"on the page {page} of `imgpipeline serve`"

@@ -14,7 +14,7 @@ from imgpipeline_tests.accuracy.samples import DAY, NOON, places, population
 from imgpipeline_tests.objectstore.stores import SHARED_KINDS, fresh_store
 
 FIRST, SECOND = (frame_id for _, frame_id in places(0, 2))
-ANSWER = Answer(DAY, "gate", FIRST, "ada", NOON, {"person": 3}, missing=(("person", 1.5, 2.0),), seconds=4.5)
+ANSWER = Answer(DAY, "gate", FIRST, "ada", NOON, {"person": 3}, missing=(("person", 1.5, 2.0),))
 
 
 @pytest.fixture(params=SHARED_KINDS)

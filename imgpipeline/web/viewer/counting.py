@@ -59,7 +59,6 @@ class AnswerBody(Given):
     missing: list[tuple[Name, float, float]] = Field(
         default=[], max_length=10_000, description="Label, x and y in pixels of each object that was not detected."
     )
-    seconds: float = Field(0.0, ge=0, le=86_400, description="How long the person looked at the image.")
 
 
 def _plans(asked: Asked) -> list[tuple[Plan, int, list[AccuracyRow]]]:
@@ -124,7 +123,7 @@ def answer(request: Request, site: Site, day: DayPath, body: AnswerBody) -> dict
     plan = _plan_of(site, day, body.source, body.line)
     given = Answer(
         day, body.source, body.frame_id, by, site.clock(), body.counts, plan.is_blind(body.frame_id), body.cannot_tell,
-        tuple(body.wrong), tuple(body.missing), body.seconds, body.line,
+        tuple(body.wrong), tuple(body.missing), body.line,
     )  # fmt: skip
     check_answer(plan, given)
     keep_answer(site.store, given)

@@ -6,9 +6,9 @@ from statistics import fmean
 import pytest
 
 from imgpipeline.accuracy.answers import Answer, keep_answer, read_answers
-from imgpipeline.accuracy.plans import read_plan
+from imgpipeline.accuracy.plans import Plan, read_plan
 from imgpipeline.contracts.keys import ACCURACY_PLANS
-from imgpipeline.contracts.outcomes import Frame, Gap, GapReason
+from imgpipeline.contracts.outcomes import Frame, Gap, GapReason, Outcome
 from imgpipeline.lake.days.measuring import AccuracyRow, changed_frames, measure
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.lake.conftest import OpenLake
@@ -40,6 +40,15 @@ def rows(store: ObjectStore, lake: OpenLake, threshold: float = 0.0) -> list[Acc
         return measure(session.rows, plan, read_answers(store, DAY, SOURCE), threshold)
 
 
+def counted(store: ObjectStore, lake: OpenLake, stop: int = 300, samples: int = 60) -> tuple[list[Outcome], Plan]:
+    """Write a day, draw a sample of its frames, and count all of it."""
+    frames = day_of(0, stop)
+    rewrite(store, frames)
+    plan = draw(store, lake, samples)
+    count_all(store, plan, frames)
+    return frames, plan
+
+
 def whole(store: ObjectStore, lake: OpenLake, threshold: float = 0.0) -> AccuracyRow:
     """Return the row of the whole day."""
     (row,) = (row for row in rows(store, lake, threshold) if row.part == "day")
@@ -54,10 +63,7 @@ def changes(store: ObjectStore, lake: OpenLake) -> tuple[int, int, int]:
 
 
 def test_the_estimate_adds_the_mean_error_of_each_run_to_the_count(store, lake):
-    frames = day_of(0, 300)
-    rewrite(store, frames)
-    plan = draw(store, lake)
-    count_all(store, plan, frames)
+    frames, plan = counted(store, lake)
     row = whole(store, lake)
     errors = [cars(offset) - found_cars(offset) for name, offset in offsets(frames).items() if name in plan.run_of]
     assert row.found.count == total(frames, found_cars)
@@ -87,17 +93,13 @@ def test_a_plan_is_about_processed_frames_only(store, lake):
 
 
 def test_a_census_has_no_uncertainty(store, lake):
-    frames = day_of(0, 50)
-    rewrite(store, frames)
-    count_all(store, draw(store, lake, samples=100), frames)
+    frames, _ = counted(store, lake, 50, 100)
     row = whole(store, lake)
     assert row.found.low == row.found.estimate == row.found.high == total(frames, cars)
 
 
 def test_only_detections_above_the_threshold_of_summaries_count(store, lake):
-    frames = day_of(0, 100)
-    rewrite(store, frames)
-    count_all(store, draw(store, lake, samples=100), frames)
+    frames, _ = counted(store, lake, 100, 100)
     for threshold, most in ((0.0, 9), (0.85, 1), (0.75, 2)):
         row = whole(store, lake, threshold)
         assert row.found.count == total(frames, lambda offset, most=most: min(most, found_cars(offset)))
@@ -134,9 +136,7 @@ def test_frames_that_came_later_but_were_captured_earlier_belong_to_the_later_dr
 
 
 def test_more_samples_of_the_same_frames_narrow_the_interval(store, lake):
-    frames = day_of(0, 300)
-    rewrite(store, frames)
-    count_all(store, draw(store, lake), frames)
+    frames, _ = counted(store, lake)
     before = whole(store, lake)
     extended = draw(store, lake)
     assert len(extended.samples) == 120
@@ -147,10 +147,7 @@ def test_more_samples_of_the_same_frames_narrow_the_interval(store, lake):
 
 
 def test_a_day_that_is_processed_again_keeps_its_answers(store, lake):
-    frames = day_of(0, 300)
-    rewrite(store, frames)
-    plan = draw(store, lake)
-    count_all(store, plan, frames)
+    frames, plan = counted(store, lake)
     rewrite(store, day_of(0, 300, lambda offset: cars(offset) + offset % 2))
     row = whole(store, lake)
     errors = [-(offset % 2) for name, offset in offsets(frames).items() if name in plan.run_of]
@@ -161,10 +158,7 @@ def test_a_day_that_is_processed_again_keeps_its_answers(store, lake):
 
 
 def test_after_a_repair_the_frames_that_are_left_are_estimated(store, lake):
-    frames = day_of(0, 300)
-    rewrite(store, frames)
-    plan = draw(store, lake)
-    count_all(store, plan, frames)
+    frames, plan = counted(store, lake)
     left = [*frames[:101], *frames[143:]]
     rewrite(store, [*frames[:101], Gap(101, 143, GapReason.EXPIRED), *frames[143:]])
     row = whole(store, lake)
@@ -177,10 +171,7 @@ def test_after_a_repair_the_frames_that_are_left_are_estimated(store, lake):
 
 
 def test_a_run_that_lost_only_its_sample_is_undecided(store, lake):
-    frames = day_of(0, 300)
-    rewrite(store, frames)
-    plan = draw(store, lake)
-    count_all(store, plan, frames)
+    frames, plan = counted(store, lake)
     before = whole(store, lake)
     lost = offsets(frames)[plan.samples[0]]
     rewrite(store, [dead_letter(lost) if offset == lost else each for offset, each in enumerate(frames)])
@@ -201,10 +192,7 @@ def test_frames_that_a_repair_brings_back_are_counted(store, lake):
 
 
 def test_of_two_people_the_first_one_counts_and_the_second_one_agrees_or_not(store, lake):
-    frames = day_of(0, 120)
-    rewrite(store, frames)
-    plan = draw(store, lake)
-    count_all(store, plan, frames)
+    frames, plan = counted(store, lake, 120)
     alone = whole(store, lake)
     second = replace(plan, draws=(replace(plan.draws[0], samples=plan.draws[0].samples[:10]),))
     count_all(store, second, frames, by="bob", truth=lambda offset: cars(offset) + (offset % 4 == 0))
@@ -215,10 +203,7 @@ def test_of_two_people_the_first_one_counts_and_the_second_one_agrees_or_not(sto
 
 
 def test_who_cannot_tell_widens_the_interval(store, lake):
-    frames = day_of(0, 300)
-    rewrite(store, frames)
-    plan = draw(store, lake)
-    count_all(store, plan, frames)
+    _, plan = counted(store, lake)
     before = whole(store, lake)
     for name in plan.samples[:6]:
         keep_answer(store, Answer(DAY, SOURCE, name, "ada", NOON, cannot_tell=True))
@@ -229,10 +214,7 @@ def test_who_cannot_tell_widens_the_interval(store, lake):
 
 
 def test_answers_to_other_frames_do_not_count(store, lake):
-    frames = day_of(0, 300)
-    rewrite(store, frames)
-    plan = draw(store, lake)
-    count_all(store, plan, frames)
+    frames, plan = counted(store, lake)
     before = rows(store, lake)
     other = next(name for name in offsets(frames) if name not in plan.run_of)
     keep_answer(store, Answer(DAY, SOURCE, other, "ada", NOON, {"car": 99}))
@@ -240,10 +222,7 @@ def test_answers_to_other_frames_do_not_count(store, lake):
 
 
 def test_a_part_of_the_day_with_enough_samples_has_an_estimate_of_its_own(store, lake):
-    frames = day_of(0, 700)  # until 11:40
-    rewrite(store, frames)
-    plan = draw(store, lake, samples=130)
-    count_all(store, plan, frames)
+    frames, _ = counted(store, lake, 700, 130)  # until 11:40
     all_day, early, late = rows(store, lake)
     assert [row.part for row in (all_day, early, late)] == ["day", "00-06", "06-12"]
     assert early.found.count + late.found.count == all_day.found.count
@@ -254,9 +233,7 @@ def test_a_part_of_the_day_with_enough_samples_has_an_estimate_of_its_own(store,
 
 
 def test_a_part_of_the_day_with_fewer_samples_has_none(store, lake):
-    frames = day_of(0, 700)
-    rewrite(store, frames)
-    count_all(store, draw(store, lake, samples=100), frames)
+    counted(store, lake, 700, 100)
     assert [row.part for row in rows(store, lake)] == ["day"]
 
 

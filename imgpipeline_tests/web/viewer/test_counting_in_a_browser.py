@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from playwright.sync_api import Browser, FloatRect, Locator, Page, Route, expect
 
-from imgpipeline.accuracy.answers import Answer, read_answers
-from imgpipeline_tests.ledger.samples import DAY
+from imgpipeline.accuracy.answers import Answer, keep_answer, read_answers
+from imgpipeline_tests.ledger.samples import DAY, NOON
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.web.viewer.axe import serious_problems
 from imgpipeline_tests.web.viewer.planned import SOURCE, PlannedSite, line_site, planned_settings, planned_site
@@ -19,6 +20,7 @@ ANSWERS = f"**/api/v1/count/{DAY}"
 PICTURES = "**/image"
 SIZES = ((390, 844), (820, 1180), (1280, 800))
 MOST_MS = 150
+COUNTS = {"car": 7, "person": 8}
 WATCH = """() => {
   window.times = [];
   const figure = document.querySelector("figure");
@@ -173,6 +175,22 @@ def test_after_a_reload_the_person_goes_on_and_can_go_back_to_stored_answers(pag
     show_frame(page)
     page.get_by_role("button", name="Back").click()
     expect(page.locator("#hint")).to_have_text("Your answer was: cannot tell.")
+
+
+def test_a_person_can_go_back_when_no_frame_is_left(browser, site):
+    for number, sample in enumerate(site.plan.samples):
+        keep_answer(site.store, Answer(DAY, SOURCE, sample, "ann", NOON + timedelta(seconds=number), COUNTS))
+    with browser.new_context(base_url=str(site.viewer.http.base_url)) as context:
+        page = context.new_page()
+        page.goto(ADDRESS)
+        page.get_by_label("Your name").fill("ann")
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("No frame is left for you. Thank you.")).to_be_visible()
+        page.keyboard.press("Backspace")
+        show_frame(page)
+        assert numbers(page) == ["7", "8"]
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("No frame is left for you. Thank you.")).to_be_visible()
 
 
 def test_a_click_on_a_box_makes_it_wrong_and_a_click_elsewhere_adds_an_object(page, site):

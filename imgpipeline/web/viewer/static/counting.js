@@ -73,7 +73,6 @@ let at = 0;
 let samples = 0;
 let left = new Set();
 let isLoading = false;
-let shownMs = 0;
 
 function pictureOf(frame) {
   if (!frame.picture) {
@@ -158,7 +157,7 @@ function show() {
   const frame = frames[at];
   page.hidden = !frame;
   progress.textContent = `${samples - left.size} of ${samples} counted`;
-  state.textContent = frame ? "" : left.size ? "The next frame is being loaded." : "No frame is left for you. Thank you.";
+  state.textContent = frame ? "" : left.size ? "The next frame is being loaded." : "No frame is left for you. Thank you. Backspace: your last frame.";
   if (frame) {
     frame.now = frame.clip?.[0] ?? frame;
     showPicture();
@@ -170,7 +169,6 @@ function show() {
     blind.hidden = !frame.blind;
     backButton.disabled = !at;
     hint.textContent = frame.cannotTell ? "Your answer was: cannot tell." : "";
-    shownMs = performance.now();
     choose(0);
   }
   load();
@@ -223,8 +221,9 @@ function change(step, position = current) {
 }
 
 function leave(step) {
-  frames[at].numbers = fields.map((field) => field.value);
-  for (const shown of frames[at].clip ?? [frames[at]]) shown.picture = null; // saves memory
+  const frame = frames[at];
+  if (frame) frame.numbers = fields.map((field) => field.value);
+  for (const shown of frame?.clip ?? [frame ?? {}]) shown.picture = null; // saves memory
   at += step;
   show();
 }
@@ -249,14 +248,13 @@ function store(isUnknown) {
     hint.textContent = wanted.length ? `Enter the number of ${wanted.join(", ")}.` : "Cannot tell: the image cannot be shown.";
     return;
   }
-  const seconds = Math.min(86400, (performance.now() - shownMs) / 1000);
   const counts = Object.fromEntries(labels.map((label, position) => [label, Number(fields[position].value)]));
   const answer = isUnknown ? { cannot_tell: true } : { counts, wrong: [...wrong], missing };
   if (line) answer.line = line.name;
   Object.assign(frame, { isAnswered: true, cannotTell: isUnknown });
   left.delete(frame_id);
   leave(1);
-  addAnswer({ source, frame_id, by, seconds, ...answer });
+  addAnswer({ source, frame_id, by, ...answer });
 }
 
 // A click on a box says that it is wrong, or takes that back; elsewhere, it adds an object of the current label.
@@ -292,7 +290,7 @@ if (line) Object.assign(KEYS, { ArrowLeft: () => step(-1), ArrowRight: () => ste
 document.addEventListener("keydown", (event) => {
   const { key, target } = event;
   const isElsewhere = target.closest("input, select, textarea, button, a, summary") && !fields.includes(target);
-  if (page.hidden || isElsewhere || event.ctrlKey || event.metaKey || event.altKey) return;
+  if ((page.hidden && KEYS[key] !== back) || isElsewhere || event.ctrlKey || event.metaKey || event.altKey) return;
   if (key === "Backspace" && isTyped) return;
   if (/^\d$/.test(key)) {
     if (!fields.includes(target)) choose(current);
