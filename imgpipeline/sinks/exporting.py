@@ -11,22 +11,27 @@ from time import monotonic
 
 from pydantic import TypeAdapter, ValidationError
 
-from imgpipeline.contracts.keys import SINKS, sink_status_key
+from imgpipeline.contracts.keys import sink_status_key
 from imgpipeline.contracts.text import counted
-from imgpipeline.contracts.times import Clock, utc_now
-from imgpipeline.errors import ImgpipelineError, PermanentError, TransientError
+from imgpipeline.contracts.times import Clock, format_time, utc_now
+from imgpipeline.errors import ConfigurationError, ImgpipelineError, PermanentError
 from imgpipeline.faultpoints import reach
 from imgpipeline.lake.days.summary_inputs import list_versions, open_tables, stored_key
+from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.storage.engine import engine_errors
 from imgpipeline.lake.storage.manifest import BaseManifest, read_object
-from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.sinks.configuration import open_sink
+from imgpipeline.settings.tables import SinkSettings
+from imgpipeline.sinks.configuration import load_sinks, open_sink
 from imgpipeline.sinks.protocol import Sink, SinkConfig, SinkTable, StoredDay
 
 BATCH_ROWS = 50_000
 """Rows that are in memory at once."""
 _READERS = 16
+ALL_DAYS = Span()
+_LONGEST_SILENCE = timedelta(hours=3)
+"""Dagster compares each sink every hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +55,33 @@ class Exported:
     rows: int
     seconds: float
 
+    def __str__(self) -> str:
+        return f"{self.table.name} of {self.day}: {counted(self.rows, 'row')}, {self.seconds:.1f} s"
+
 
 @dataclass(frozen=True, slots=True)
 class SinkStatus:
     """A sink after its last export, as the store keeps it for `status`, `doctor` and the viewer."""
 
     name: str
-    checked_at: datetime
-    """When the export ended."""
+    checked_at: datetime | None = None
+    """When the last export ended; None before the first one."""
     days_behind: int | None = None
-    """Days that differ; None if the sink did not answer."""
+    """Days that it lacks or has in another version; None if it did not answer."""
     error: str | None = None
-    """Why days differ; None: they are due, or excluded by the setting `sinks_today_s`."""
     behind_since: datetime | None = None
     """Since when exports have failed."""
+
+    def problem(self, now: datetime) -> str | None:
+        """Returns why the sink may lack days, in one sentence; None if it is current."""
+        if self.checked_at is None:
+            return "never exported to"
+        if self.error:
+            return f"behind since {format_time(self.behind_since or self.checked_at)}: {self.error}"
+        if self.days_behind:
+            return f"{counted(self.days_behind, 'day')} behind; the next export continues"
+        is_old = now - self.checked_at > _LONGEST_SILENCE
+        return f"no export since {format_time(self.checked_at)}; check that sinks_sensor is on" if is_old else None
 
 
 _STATUS = TypeAdapter(SinkStatus)
@@ -85,64 +103,56 @@ class Exporter:
     def __post_init__(self) -> None:
         self.sink, self.tables = open_sink(self.config)
 
-    def differences(self, first: date = date.min, last: date = date.max) -> list[Difference]:
-        """Compares the versions of these days, both included; the newest day comes first.
+    def differences(self, span: Span = ALL_DAYS) -> list[Difference]:
+        """Compares the versions of these days; the newest day comes first.
 
         Raises:
             ImgpipelineError: The store or the sink cannot be read.
         """
-        found = [each for table in self.tables for each in self._compare(table) if first <= each.day <= last]
+        found = [each for table in self.tables for each in self._compare(table) if each.day in span]
         return sorted(found, key=lambda each: each.day, reverse=True)
 
-    def due(self, differences: Sequence[Difference]) -> list[Difference]:
-        """Returns the differences without days that are not over and were exported shortly before."""
-        now = self.clock()
-        since = now - timedelta(seconds=self.settings.sinks_today_s)
-        return [
-            each
-            for each in differences
-            if each.day < now.date() or each.there is None or each.there.exported_at <= since
-        ]
+    def export(self, span: Span = ALL_DAYS) -> Iterator[Exported]:
+        """Copies or removes the days that differ, and yields each one; stores the state of the sink at the end.
 
-    def export(self, differences: Sequence[Difference]) -> Iterator[Exported]:
-        """Copies or removes days, and yields each one; stores the state of the sink at the end.
-
-        A day that the sink refuses does not hold back the others.
+        A day that is not over is left out if it was exported shortly before. A day that the sink refuses does not hold
+        back the others.
 
         Raises:
+            ConfigurationError: The sink refuses the login.
             PermanentError: The sink or the store refused days; the message names the first one.
             TransientError: The sink or the store does not answer; the days before it are exported.
         """
+        left: list[Difference] | None = None
         refused: list[tuple[Difference, PermanentError]] = []
-        done = 0
         try:
-            for difference in differences:
-                if self.is_over():
-                    break
+            left = [each for each in self.differences(span) if self._is_due(each)]
+            while len(left) > len(refused) and not self.is_over():
                 try:
-                    yield self._replace(difference)
-                    done += 1
+                    yield self._replace(left[len(refused)])
+                    left.pop(len(refused))
+                except ConfigurationError:
+                    raise
                 except PermanentError as error:
-                    refused.append((difference, error))
-        except TransientError as error:
-            self.record(str(error), len(differences) - done)
+                    refused.append((left[len(refused)], error))
+            if refused:
+                raise _refusal(self.config.name, refused)
+        except ImgpipelineError as error:
+            self._record(str(error), left)
             raise
-        if refused:
-            first, why = refused[0]
-            message = (
-                f"{self.config.name} did not take {counted(len(refused), 'day')} of its tables, such as "
-                f"{first.table.name} of {first.day}: {why}"
-            )
-            self.record(message, len(refused))
-            raise PermanentError(message)
-        self.record(None, len(differences) - done)
+        self._record(None, left)
 
-    def record(self, error: str | None, days_behind: int | None) -> None:
+    def _is_due(self, difference: Difference) -> bool:
+        now, there = self.clock(), difference.there
+        pause = timedelta(seconds=self.settings.sinks_today_s)
+        return there is None or difference.day < now.date() or now - there.exported_at >= pause
+
+    def _record(self, error: str | None, left: Sequence[Difference] | None) -> None:
         """Stores the state of the sink."""
         now = self.clock()
-        before = next((each for each in read_statuses(self.store) if each.name == self.config.name), None)
-        since = (before.behind_since if before else None) or now
-        status = SinkStatus(self.config.name, now, days_behind, error, since if error else None)
+        since = _read_status(self.store, self.config.name).behind_since or now
+        behind = None if left is None else len({each.day for each in left})
+        status = SinkStatus(self.config.name, now, behind, error, since if error else None)
         self.store.put(sink_status_key(self.config.name), _STATUS.dump_json(status))
 
     def _compare(self, table: SinkTable) -> Iterator[Difference]:
@@ -190,6 +200,15 @@ def _version(table: SinkTable, contents: Sequence[str]) -> str:
     return "-".join([*contents, table.recipe])
 
 
+def _refusal(name: str, refused: Sequence[tuple[Difference, PermanentError]]) -> PermanentError:
+    first, why = refused[0]
+    days = counted(len(refused), "day")
+    return PermanentError(
+        f"{name} did not take {days} of its tables, such as {first.table.name} of {first.day}: {why.message}",
+        next_step=why.next_step,
+    )
+
+
 def row_differences(exporter: Exporter) -> dict[str, dict[date, tuple[int, int]]]:
     """Returns the days on which a sink has another number of rows than were written, by table: expected and actual."""
     wrong: dict[str, dict[date, tuple[int, int]]] = defaultdict(dict)
@@ -202,10 +221,17 @@ def row_differences(exporter: Exporter) -> dict[str, dict[date, tuple[int, int]]
     return wrong
 
 
-def read_statuses(store: ObjectStore) -> list[SinkStatus]:
-    """Returns the stored state of each sink, by name."""
-    found = []
-    for info in store.list_objects(SINKS):
-        with suppress(ImgpipelineError, ValidationError):
-            found.append(_STATUS.validate_json(store.get(info.key)))
-    return sorted(found, key=lambda status: status.name)
+def read_statuses(store: ObjectStore, settings: SinkSettings) -> list[SinkStatus]:
+    """Returns the state of each configured sink.
+
+    Raises:
+        ConfigurationError: The setting `sinks` is invalid.
+        TransientError: The store does not answer.
+    """
+    return [_read_status(store, config.name) for config in load_sinks(settings)]
+
+
+def _read_status(store: ObjectStore, name: str) -> SinkStatus:
+    with suppress(ObjectMissingError, ValidationError):
+        return _STATUS.validate_json(store.get(sink_status_key(name)))
+    return SinkStatus(name)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
 from hashlib import sha256
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pydantic import SecretStr
 
@@ -123,3 +123,14 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Closes the connection."""
+
+
+@runtime_checkable
+class Searchable(Protocol):
+    """What the sinks of search engines also have."""
+
+    def search(self, text: str, size: int) -> list[dict[str, Any]]:
+        """Returns the first documents that match."""
+
+    def count(self) -> int:
+        """Returns the number of documents."""

@@ -16,7 +16,7 @@ from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, TransientError
 from imgpipeline.lake.days.summary_inputs import open_tables
 from imgpipeline.settings import load_settings
-from imgpipeline.sinks.exporting import Exporter, read_statuses, row_differences
+from imgpipeline.sinks.exporting import Exporter, SinkStatus, read_statuses, row_differences
 from imgpipeline.sinks.protocol import SinkTable
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sinks.days import day_number, frames_of, put_day, remove_day, wanted_rows
@@ -34,7 +34,7 @@ def export(store, target, **options) -> list[tuple[str, date, int]]:
     """Export what is due; return table, day and rows of each day."""
     made = exporter(store, target, **options)
     try:
-        return [(done.table.name, done.day, done.rows) for done in made.export(made.due(made.differences()))]
+        return [(done.table.name, done.day, done.rows) for done in made.export()]
     finally:
         made.sink.close()
 
@@ -47,6 +47,11 @@ def differs(store, target, tables: Iterable[SinkTable], *days: date) -> list[tup
         for day in days
         if target.rows(table, day) != wanted_rows(store, table, day)
     ]
+
+
+def status_of(store) -> SinkStatus:
+    (status,) = read_statuses(store, load_settings(sinks="target=postgresql://anywhere"))
+    return status
 
 
 def stored_tables(store, target) -> list[SinkTable]:
@@ -110,15 +115,13 @@ def test_a_sink_that_was_away_catches_up_and_says_meanwhile_that_it_is_behind(st
         put_day(store, MONDAY, frames_of(MONDAY, 5))
         for number in range(2, 5):
             put_day(store, day_number(number), frames_of(day_number(number), 4))
-        made = exporter(store, target)
-        with pytest.raises(TransientError):
-            made.differences()
-        made.record("no answer", None)
-    (status,) = read_statuses(store)
-    assert (status.error, status.behind_since) == ("no answer", status.checked_at)
+        with pytest.raises(TransientError) as failed:
+            export(store, target)
+    status = status_of(store)
+    assert (status.error, status.behind_since) == (str(failed.value), status.checked_at)
     export(store, target)
     assert not differs(store, target, tables, *map(day_number, range(5)))
-    (status,) = read_statuses(store)
+    status = status_of(store)
     assert (status.error, status.behind_since, status.days_behind) == (None, None, 0)
 
 
@@ -142,7 +145,7 @@ def test_a_killed_export_leaves_old_rows_or_none_and_is_repeated(store, target, 
         "        import time; time.sleep(600)\n"
         "    return rows(table, day, pa.RecordBatchReader.from_batches(batches.schema, slow()), version)\n"
         "made.sink.replace_day = wait\n"
-        "list(made.export(made.differences()))\n"
+        "list(made.export())\n"
     )
     password = target.config.password
     login = f":{password.get_secret_value()}@" if password else "@"
@@ -152,8 +155,7 @@ def test_a_killed_export_leaves_old_rows_or_none_and_is_repeated(store, target, 
         assert child.stdout is not None
         assert child.stdout.readline() == b"sent\n"
         os.kill(child.pid, signal.SIGKILL)
-    made = exporter(store, target)
-    wait_until(lambda: made.differences(), limit_s=60, what="differences")
+    wait_until(exporter(store, target).differences, limit_s=60, what="differences")
     export(store, target)
     assert not differs(store, target, tables, MONDAY, TUESDAY)
     assert exporter(store, target).differences() == []
@@ -188,7 +190,7 @@ def with_column(table: SinkTable) -> str:
 def export_table(store, target, table: SinkTable) -> None:
     made = exporter(store, target)
     made.tables = (table,)
-    list(made.export(made.differences()))
+    list(made.export())
     made.sink.close()
 
 
