@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from imgpipeline.cli.options import JsonOption, Period, RowFormat, YesOption, command, open_site
-from imgpipeline.cli.output import confirm, note, record_of, show_json, write_text
+from imgpipeline.cli.options import Period, RowFormat, YesOption, command, open_site
+from imgpipeline.cli.output import confirm, note, record_of, write_text
 from imgpipeline.contracts.text import counted
 from imgpipeline.errors import ImgpipelineError, UsageError
 from imgpipeline.settings import Settings, load_settings
@@ -33,21 +33,17 @@ def list_sinks(rows: RowFormat) -> None:
 
 
 @command(app, "check")
-def check(names: NamesArgument = None, as_json: JsonOption = False) -> None:
+def check(rows: RowFormat, names: NamesArgument = None) -> None:
     """Connect to each sink, log in, and show its version. Exits with status 1 if one fails."""
-    results = {}
+    results = []
     for config in _chosen(load_settings(), names):
         try:
             with closing(open_sink(config)[0]) as sink:
-                results[config.name] = {"ok": True, "message": sink.check()}
+                results.append({"name": config.name, "ok": True, "message": sink.check()})
         except ImgpipelineError as error:
-            results[config.name] = {"ok": False, "message": str(error)}
-    if as_json:
-        show_json(results)
-    else:
-        for name, result in results.items():
-            write_text(f"{name}: {'ok' if result['ok'] else 'FAILED'}: {result['message']}\n")
-    raise typer.Exit(0 if all(result["ok"] for result in results.values()) else 1)
+            results.append({"name": config.name, "ok": False, "message": str(error)})
+    rows.show(results, ("name", "ok", "message"), empty=_NO_SINK)
+    raise typer.Exit(0 if all(result["ok"] for result in results) else 1)
 
 
 @command(app, "run")

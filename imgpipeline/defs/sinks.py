@@ -35,7 +35,6 @@ _COMPARE_EVERY = timedelta(hours=1)
 _RUNS_READ = 50
 _Seen = tuple[object, object]
 """E-tags of days that are over, and of today."""
-_seen: dict[str, _Seen] = {}
 
 
 def sink_definitions() -> dg.Definitions:
@@ -69,7 +68,7 @@ def _asset_of(config: SinkConfig, stored: Iterable[str]) -> dg.AssetsDefinition:
         description=f"Which days has {config.url}? The days whose tables differ were copied by this run.",
         check_specs=[dg.AssetCheckSpec(_CHECK, asset=f"sink_{config.name}", description="As many rows as written.")],
     )
-    def export_days(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult[None]:
+    def export_days(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:  # type: ignore[type-arg]  # with checks, Dagster does not take MaterializeResult[None]
         from imgpipeline.sinks.exporting import Exporter, row_differences  # noqa: PLC0415 - loads DuckDB
 
         with known_failures():
@@ -93,6 +92,8 @@ def _asset_of(config: SinkConfig, stored: Iterable[str]) -> dg.AssetsDefinition:
 
 
 def _sensor(configs: Sequence[SinkConfig]) -> dg.SensorDefinition:
+    seen: dict[str, _Seen] = {}
+
     @dg.sensor(
         name="sinks_sensor",
         job_name=JOB_NAME,
@@ -107,7 +108,7 @@ def _sensor(configs: Sequence[SinkConfig]) -> dg.SensorDefinition:
         reasons, requests = [], []
         for config in configs:
             try:
-                reason = _reason_to_wait(instance, Pipeline().store(patience_s=5.0), config, now)
+                reason = _reason_to_wait(instance, Pipeline().store(patience_s=5.0), config, now, seen)
             except ImgpipelineError as error:
                 reason = str(error)
             if reason:
@@ -124,7 +125,9 @@ def _sensor(configs: Sequence[SinkConfig]) -> dg.SensorDefinition:
     return sinks_sensor
 
 
-def _reason_to_wait(instance: dg.DagsterInstance, store: ObjectStore, config: SinkConfig, now: datetime) -> str | None:
+def _reason_to_wait(
+    instance: dg.DagsterInstance, store: ObjectStore, config: SinkConfig, now: datetime, seen: dict[str, _Seen]
+) -> str | None:
     """Returns why no export is needed; None if one is needed."""
     from imgpipeline.sinks.exporting import read_statuses  # noqa: PLC0415 - loads DuckDB
 
@@ -138,12 +141,12 @@ def _reason_to_wait(instance: dg.DagsterInstance, store: ObjectStore, config: Si
         return None if now >= again_at else f"the last export failed; the next one starts at {format_time(again_at)}."
     if records and any(each.name == config.name and each.days_behind for each in read_statuses(store, load_settings())):
         return None  # the last export ran out of time
-    seen, before = _tags(store, config, now.date()), _seen.get(config.name)
+    tags, before = _tags(store, config, now.date()), seen.get(config.name)
     since = now - ended_at(records[0]) if records else _COMPARE_EVERY
     pause = timedelta(seconds=load_settings().sinks_today_s)
-    if before and since < _COMPARE_EVERY and seen[0] == before[0] and (seen[1] == before[1] or since < pause):
+    if before and since < _COMPARE_EVERY and tags[0] == before[0] and (tags[1] == before[1] or since < pause):
         return "nothing new to export."
-    _seen[config.name] = seen
+    seen[config.name] = tags
     return None
 
 

@@ -56,7 +56,7 @@ def as_stored(table: Table, *key: str) -> SinkTable:
         else f"to_json({identifier(column.name)})::VARCHAR AS {identifier(column.name)}"
         for column in table.columns
     ]
-    return SinkTable(table.name, (table.name,), f"SELECT {', '.join(columns)} FROM {table.name}", key)  # noqa: S608
+    return SinkTable(table.name, (table.name,), f"SELECT {', '.join(columns)} FROM {table.name}", key)  # noqa: S608 - own names
 
 
 FRAMES_AS_STORED = as_stored(FRAMES, "frame_id")

@@ -59,12 +59,12 @@ class PostgresTarget:
             cursor.execute("SELECT to_regclass(%s) AS found", [table.name])
             if cursor.fetchone()["found"] is None:
                 return []
-            cursor.execute(f'SELECT * FROM "{table.name}" WHERE day = %s', [day])
+            cursor.execute(f'SELECT * FROM "{table.name}" WHERE day = %s', [day])  # noqa: S608 - own names
             return in_order(dict(row) for row in cursor.fetchall())
 
     def lose_rows(self, table: SinkTable, day: date) -> None:
         with self.cursor() as cursor:
-            cursor.execute(f'DELETE FROM "{table.name}" WHERE day = %s', [day])
+            cursor.execute(f'DELETE FROM "{table.name}" WHERE day = %s', [day])  # noqa: S608 - own names
 
     @contextmanager
     def cursor(self) -> Iterator[Any]:
