@@ -107,9 +107,16 @@ class Exporter:
         """Compares the versions of these days; the newest day comes first.
 
         Raises:
+            PermanentError: The store has no day at all, but the sink has some: the setting may name a wrong store.
             ImgpipelineError: The store or the sink cannot be read.
         """
-        found = [each for table in self.tables for each in self._compare(table) if each.day in span]
+        found = [each for table in self.tables for each in self._compare(table)]
+        if found and all(each.version is None for each in found) and not any(map(self._has_days, self.tables)):
+            raise PermanentError(
+                f"The store {self.store.url} has no days, so all days of {self.config.name} would be removed.",
+                next_step="check IMGPIPELINE_STORE_URL; `imgpipeline sinks remove` removes the days of a sink",
+            )
+        found = [each for each in found if each.day in span]
         return sorted(found, key=lambda each: each.day, reverse=True)
 
     def export(self, span: Span = ALL_DAYS) -> Iterator[Exported]:
@@ -127,7 +134,7 @@ class Exporter:
         refused: list[tuple[Difference, PermanentError]] = []
         try:
             left = [each for each in self.differences(span) if self._is_due(each)]
-            while len(left) > len(refused) and not self.is_over():
+            while len(left) > len(refused) and not self.is_over():  # refused days stay at the beginning of `left`
                 try:
                     yield self._replace(left[len(refused)])
                     left.pop(len(refused))
@@ -154,6 +161,9 @@ class Exporter:
         behind = None if left is None else len({each.day for each in left})
         status = SinkStatus(self.config.name, now, behind, error, since if error else None)
         self.store.put(sink_status_key(self.config.name), _STATUS.dump_json(status))
+
+    def _has_days(self, table: SinkTable) -> bool:
+        return bool(list_versions(self.store, table.stored[0]))
 
     def _compare(self, table: SinkTable) -> Iterator[Difference]:
         there = self.sink.stored_days(table)

@@ -13,7 +13,7 @@ from functools import partial
 import pytest
 
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.errors import ConfigurationError, ImgpipelineError, TransientError
+from imgpipeline.errors import ConfigurationError, ImgpipelineError, PermanentError, TransientError
 from imgpipeline.lake.days.summary_inputs import open_tables
 from imgpipeline.settings import load_settings
 from imgpipeline.sinks.exporting import Exporter, SinkStatus, read_statuses, row_differences
@@ -99,6 +99,15 @@ def test_a_day_that_the_store_no_longer_has_is_removed(store, target, tables):
     assert not any(target.rows(table, MONDAY) for table in tables)
     assert not differs(store, target, tables, TUESDAY)
     assert exporter(store, target).differences() == []
+
+
+def test_a_store_without_any_day_removes_nothing(store, target, tables):
+    export(store, target)
+    remove_day(store, MONDAY)
+    remove_day(store, TUESDAY)
+    with pytest.raises(PermanentError, match="has no days"):
+        export(store, target)
+    assert target.rows(tables[0], MONDAY)
 
 
 def test_an_empty_day_replaces_the_rows_that_were_there(store, target, tables):
