@@ -110,15 +110,15 @@ class MeilisearchSink:
             counts = self._counts("day")
         return {date.fromisoformat(day): count for day, count in counts.items()}
 
-    def search(self, label_or_text: str, size: int) -> list[dict[str, Any]]:
-        """Returns the documents that match a text best, at most `size`."""
+    def search(self, text: str, size: int) -> list[dict[str, Any]]:
+        """See `Searchable`."""
         found: dict[str, Any] = {}
         with self._errors():
-            found = self._images.search(label_or_text, {"limit": size})
-        return found.get("hits", [])
+            found = self._images.search(text, {"limit": size})
+        return list(found.get("hits", []))
 
     def count(self) -> int:
-        """Returns the number of documents."""
+        """See `Searchable`."""
         return sum(self.row_counts(_IMAGES).values())
 
     def close(self) -> None:

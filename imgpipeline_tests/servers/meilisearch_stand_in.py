@@ -243,8 +243,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _check_key(self) -> None:
         given = self.headers.get("Authorization")
         if given is None:
-            raise ApiError("missing_authorization_header", "The Authorization header is missing. It must use the bearer "
-                           "authorization method.")  # fmt: skip
+            text = "The Authorization header is missing. It must use the bearer authorization method."
+            raise ApiError("missing_authorization_header", text)
         if given != f"Bearer {self.owner.key}":
             raise ApiError("invalid_api_key", "The provided API key is invalid.")
 

@@ -23,7 +23,7 @@ class MeilisearchTarget:
     def __init__(self, ask: pytest.FixtureRequest) -> None:
         self.server = MeilisearchStandIn(KEY)
         self.server.__enter__()
-        ask.addfinalizer(lambda: self.server.__exit__())
+        ask.addfinalizer(self.server.__exit__)
         toxiproxy: ToxiproxyServer = ask.getfixturevalue("toxiproxy")
         self._proxy = toxiproxy.create_proxy(self.server.port)
         self.config = config_of(f"meilisearch+http://:{KEY}@{self._proxy.address}")
