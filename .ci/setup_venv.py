@@ -55,7 +55,9 @@ def main() -> int:
 
 def fingerprint(project: dict[str, object]) -> str:
     """Return a hash of all that decides what is installed; the settings of tools do not."""
-    asked = [project.get(key) for key in ("version", "dependencies", "optional-dependencies", "scripts")]
+    asked = [
+        project.get(key) for key in ("version", "dependencies", "optional-dependencies", "scripts", "entry-points")
+    ]
     text = json.dumps([asked, EXTRAS]) + CONSTRAINTS.read_text()
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

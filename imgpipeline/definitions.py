@@ -17,6 +17,8 @@
 
     frames ──► redetections (a model, a day) ──► model_comparison ◄── detections                      (redetections)
 
+    day tables, summaries, tracks, events ──► sink_… (one for each sink)                              (sinks)
+
     frame_metadata ──► segment_bundles; frame_metadata, stored_images ──► deleted_images              (maintenance)
 
 The modules in `defs` describe each asset, job, sensor and schedule; this module lists them.
@@ -46,13 +48,14 @@ from imgpipeline.defs.maintenance import (
     segment_bundles,
 )
 from imgpipeline.defs.resources import Pipeline
+from imgpipeline.defs.sinks import sink_definitions
 from imgpipeline.settings.loading import unknown_settings
 
 if multiprocessing.parent_process() is None:  # only in the code server, not in its runs, which load this module again
     for unknown in unknown_settings():
         logging.getLogger(__name__).warning("Warning: %s", unknown)
 
-defs = dg.Definitions(
+own = dg.Definitions(
     assets=[
         sources,
         stored_images,
@@ -79,3 +82,4 @@ defs = dg.Definitions(
     resources={"pipeline": Pipeline()},
     executor=dg.in_process_executor,
 )
+defs = dg.Definitions.merge(own, sink_definitions())

@@ -60,6 +60,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "models": ("redetect.app", "List, download, add, convert, quantize, tune and compare detection models."),
     "export": ("export.app", "Export all tables as a file, or frames with their boxes as a training set."),
     "publish": ("publish.app", "Publish results to Kafka, exactly once, or events to Home Assistant."),
+    "sinks": ("sinks.app", "Copy the tables into PostgreSQL, ClickHouse, OpenSearch, Elasticsearch and Meilisearch."),
     "mapreduce": ("mapreduce.app", "Print the output of classic Hadoop Streaming jobs, without Hadoop."),
 }
 """Module and name of each command or group, and its help text in the overview."""

@@ -18,6 +18,7 @@ from imgpipeline.lake.quality.audit import audit as audit_ledger
 from imgpipeline.lake.quality.audit_report import AuditReport
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings, load_settings
+from imgpipeline.sinks.exporting import read_statuses
 from imgpipeline.stream.fetch import find_oldest
 from imgpipeline.stream.log import read_logs
 
@@ -44,6 +45,8 @@ def status(as_json: JsonOption = False) -> None:
     show_records(rows, _STATUS)
     problems = [*map(str, logs.unreadable.values()), *(row["problem"] for row in rows if row["problem"])]
     problems += read_state(store).problems(utc_now()) if any(row["lag"] for row in rows) else []
+    sinks = [(sink.name, sink.problem(utc_now())) for sink in read_statuses(store, settings)]
+    problems += [f"sink {name}: {problem}" for name, problem in sinks if problem]
     for why in dict.fromkeys(problems):
         note(why)
 

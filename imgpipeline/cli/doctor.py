@@ -195,6 +195,22 @@ def check_rules(settings: Settings) -> Iterator[tuple[str, str]]:
     yield "alert targets", f"{counted(len(targets), 'target')}; `imgpipeline alerts test` sends a message to each"
 
 
+def check_sinks(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Checks that each sink accepts the login, and says how far it is behind."""
+    from contextlib import closing
+
+    from imgpipeline.objectstore import open_store
+    from imgpipeline.sinks.configuration import load_sinks, open_sink
+    from imgpipeline.sinks.exporting import read_statuses
+
+    statuses = read_statuses(open_store(settings, patience_s=STORE_PATIENCE_S), settings)
+    lines = []
+    for config, status in zip(load_sinks(settings), statuses, strict=True):
+        with closing(open_sink(config)[0]) as sink:
+            lines.append(f"{config.name}: {sink.check()}, {status.problem(utc_now()) or 'current'}")
+    yield "sinks", "\n".join(lines) or "none; IMGPIPELINE_SINKS is not set"
+
+
 def check_camera(
     settings: Settings,  # noqa: ARG001 - every check takes the settings
     url: str,
@@ -212,6 +228,7 @@ CHECKS: Mapping[tuple[str, ...], Check] = {
     ("model",): check_model,
     ("DuckDB",): check_duckdb,
     ("rules", "alert targets"): check_rules,
+    ("sinks",): check_sinks,
 }
 """All checks, in display order."""
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red", "not checked": "yellow"}
@@ -224,7 +241,7 @@ def doctor(
     credentials_env: CredentialsEnvOption = None,
     credentials_file: CredentialsFileOption = None,
 ) -> None:
-    """Check settings, Kafka, the topic, the object store, the model, DuckDB and rules, and say how to fix each failure.
+    """Check settings, Kafka, topic, object store, model, DuckDB, rules and sinks, and say how to fix each failure.
 
     With --rtsp, also checks whether a camera answers, and shows its frames per second, codec, size and clock.
     """

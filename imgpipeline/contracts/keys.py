@@ -35,6 +35,7 @@ ACCURACY_PLANS = "accuracy/plans"
 ACCURACY_ANSWERS = "accuracy/answers"
 ACCURACY_CHANGED = "accuracy/changed"
 """Prefix of one small object a day, which is replaced after each new draw or answer of the day."""
+SINKS = "sinks"
 
 IMPORT_TOPICS = "import."
 """Prefix of the topics of imports: `import.<name>`. No followed Kafka topic may have it."""
@@ -434,6 +435,11 @@ def accuracy_changed_key(day: date) -> str:
 def mqtt_key(name: str) -> str:
     """Returns the key of the record of alerts published at an MQTT broker: `alerts_mqtt/5f2c….json`."""
     return f"alerts_mqtt/{name}.json"
+
+
+def sink_status_key(name: str) -> str:
+    """Returns the key of the state of a sink after its last export: `sinks/warehouse.json`."""
+    return f"{SINKS}/{name}.json"
 
 
 def safe_name(name: str) -> str:

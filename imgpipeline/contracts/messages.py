@@ -37,7 +37,7 @@ from imgpipeline.contracts.message_fields import (
     read_timestamp,
 )
 from imgpipeline.contracts.records import REPLAY_OF, KafkaRecord, is_reference
-from imgpipeline.contracts.templates import FieldTemplate
+from imgpipeline.contracts.templates import FieldTemplate, PathTemplate
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.contracts.urls import as_s3_url
 from imgpipeline.errors import ConfigurationError
@@ -57,7 +57,7 @@ class MessageForm:
     timestamp_fields: tuple[str, ...] = TIMESTAMP_FIELDS
     """Fields that may hold the time of a frame; the first one present counts."""
     zone: tzinfo = UTC
-    image_path: FieldTemplate = field(default_factory=lambda: FieldTemplate(IMAGE_PATH_TEMPLATE))
+    image_path: PathTemplate = field(default_factory=lambda: FieldTemplate(IMAGE_PATH_TEMPLATE))
     """Path of the image if the message has neither a path nor bucket and key."""
     source: FieldTemplate | None = None
     """Source if the message has none. None for the default: record key, else folder or bucket, else topic."""

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Protocol
 
 from imgpipeline.contracts.keys import IMAGES, safe_name
 from imgpipeline.errors import UsageError
@@ -17,7 +18,7 @@ _MAX_LENGTH = 1_000
 RESERVED_FOLDER = re.compile(
     r"metadata\w*|detection|daily|probes|deleted_images|frames|(weak_)?detections|dead_letters|notices|table_pieces|tracks|track_\w+|unique_\w+|"
     r"summaries|frame_changes|events|event_images|zone_occupancy|line_crossings|alerts\w*|annotations|reviewed|reports|"
-    r"redetections|audit",
+    r"redetections|audit|accuracy|sinks",
     re.ASCII,
 )
 """First part of keys of this project that do not belong to images."""
@@ -90,6 +91,21 @@ def _formatted(part: _Part, value: str) -> str:
     if not re.fullmatch(r"\d{1,18}", value, re.ASCII):
         raise ValueError(f"{part.name}: {value[:40]!r} is not a whole number")
     return f"{int(value):0{part.digits}d}"
+
+
+class PathTemplate(Protocol):
+    """What finds the path of an image by fields of its message: a `FieldTemplate`, or a lookup."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the fields."""
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The names of those that are whole numbers."""
+
+    def fill(self, value_of: Callable[[str], str]) -> str:
+        """Returns the path; raises ValueError as `FieldTemplate.fill`, or BadInputError if there is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ LONGEST_RETENTION_S = 1800.0
 """Time limit of a pass that deletes images; the next pass continues its work."""
 
 
-def _stopwatch(limit_s: float) -> Callable[[], bool]:
+def stopwatch(limit_s: float) -> Callable[[], bool]:
     """Returns a function that tells whether a time limit, counted from this call, has passed."""
     until_s = time.monotonic() + limit_s
     return lambda: time.monotonic() > until_s
@@ -66,7 +66,7 @@ def _hourly(
 def segment_bundles(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult[None]:
     """Writes the missing bundles, and removes raw records without a dead letter."""
     with known_failures():
-        report = bundle_ledger(pipeline.store(), is_over=_stopwatch(LONGEST_BUNDLING_S))
+        report = bundle_ledger(pipeline.store(), is_over=stopwatch(LONGEST_BUNDLING_S))
         try:
             context.log.info(f"Removed {remove_orphans(pipeline.store())} raw records without a dead letter.")
         except PermanentError as error:
@@ -119,7 +119,7 @@ def deleted_images(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.
 
     with known_failures():
         report = retain_images(
-            pipeline.store(), pipeline.settings(), now=utc_now(), is_over=_stopwatch(LONGEST_RETENTION_S)
+            pipeline.store(), pipeline.settings(), now=utc_now(), is_over=stopwatch(LONGEST_RETENTION_S)
         )
     context.log.info(f"Deleted {report.images} images, {report.size_bytes} bytes.")
     return dg.MaterializeResult(

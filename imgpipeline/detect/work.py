@@ -29,6 +29,7 @@ from imgpipeline.contracts.outcomes import (
 )
 from imgpipeline.contracts.records import KafkaRecord
 from imgpipeline.contracts.times import Clock, day_of, format_time
+from imgpipeline.detect.frame_paths import FramePaths
 from imgpipeline.detect.report import Stage, StageClock
 from imgpipeline.errors import BadInputError, DeadLetterCode
 from imgpipeline.faultpoints import reach
@@ -77,7 +78,8 @@ class FrameWork:
     _gate: GateKeeper = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_form", self.settings.message_form(self.settings.kafka_topics))
+        form, database = self.settings.message_form(self.settings.kafka_topics), self.settings.frames_database
+        object.__setattr__(self, "_form", replace(form, image_path=FramePaths(database)) if database else form)
         object.__setattr__(self, "_gate", GateKeeper(configured_gate(self.settings)))
         detector = ImageDetector(self.settings, self.detector, weak_above=self.settings.weak_confidence)
         object.__setattr__(self, "_image_detector", detector)

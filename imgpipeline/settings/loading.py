@@ -25,14 +25,22 @@ from imgpipeline.settings.kafka import KafkaSettings
 from imgpipeline.settings.model import DetectionSettings, GateSettings, ModelSettings
 from imgpipeline.settings.sources import HttpSettings, MessageSettings, MqttSettings, SourceSettings
 from imgpipeline.settings.store import StoreSettings
-from imgpipeline.settings.tables import AlertSettings, EventSettings, TableSettings, TrackingSettings, WarningLimits
+from imgpipeline.settings.tables import (
+    AlertSettings,
+    EventSettings,
+    SinkSettings,
+    TableSettings,
+    TrackingSettings,
+    WarningLimits,
+)  # fmt: skip
 from imgpipeline.settings.variables import PREFIX, variables
 
 
 class Settings(
     # Pydantic lists the fields of the last base first.
-    WarningLimits, AlertSettings, EventSettings, TrackingSettings, TableSettings, GateSettings, DetectionSettings,
-    ModelSettings, HttpSettings, MqttSettings, SourceSettings, MessageSettings, KafkaSettings, StoreSettings
+    SinkSettings, WarningLimits, AlertSettings, EventSettings, TrackingSettings, TableSettings, GateSettings,
+    DetectionSettings, ModelSettings, HttpSettings, MqttSettings, SourceSettings, MessageSettings, KafkaSettings,
+    StoreSettings
 ):  # fmt: skip
     """The settings of one process. Immutable; `load_settings` reads them."""
 

@@ -49,6 +49,9 @@ class MessageSettings(SettingsGroup):
     """Path of the image if the message has no path: below the store's prefix, or `s3://…` or `/folder/…` in
     `IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS`. `{field}` is a field of the message, `{field:05d}` a whole number with at
     least 5 digits."""
+    frames_database: SecretStr | None = None
+    """URL of a PostgreSQL database whose table `frames(video_id, frame_id, path)` has the path of the image if the
+    message has no path; replaces `IMGPIPELINE_IMAGE_PATH_TEMPLATE`."""
     source_template: Annotated[str, AfterValidator(check_source_template)] | None = None
     """Source of frames whose message does not name one: `{bucket}`, `{folder}` (of the image's path), `{key}` (of the
     record) and the fields of the message. Default: the key, unless it names the image, else the folder."""

@@ -80,3 +80,13 @@ class AlertSettings(SettingsGroup):
     """If more alerts than this wait to be sent, they are sent as one summary."""
     alert_max_age_s: float = Field(3600.0, gt=0)
     """Events older than this many seconds, by the time of their frames, raise no alert."""
+
+
+class SinkSettings(SettingsGroup):
+    """Sinks: other systems that get a copy of the tables."""
+
+    sinks: SecretStr | None = None
+    """Sinks as `NAME=URL`, separated by spaces, such as `warehouse=postgresql://user:password@host/database`;
+    docs/sinks.md lists the kinds."""
+    sinks_today_s: float = Field(900.0, ge=0, le=86_400)
+    """Shortest time between two exports of a day that is not over yet, in seconds."""

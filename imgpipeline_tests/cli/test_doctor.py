@@ -18,7 +18,8 @@ from imgpipeline_tests.cli.command import Ended, run
 from imgpipeline_tests.servers.ports import free_port
 
 CANARY = "canary-5f2c"
-NAMES = ["settings", "Kafka", "topic", "detection", "object store", "model", "DuckDB", "rules", "alert targets"]
+NAMES = ["settings", "Kafka", "topic", "detection", "object store", "model", "DuckDB", "rules", "alert targets",
+         "sinks"]  # fmt: skip
 NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
 RULES = """
 [[rule]]
@@ -75,7 +76,7 @@ def test_with_nothing_running_every_failure_names_its_setting(tmp_path):
     assert statuses(ended) == {
         "settings": "ok",
         "Kafka": "failed", "topic": "not checked", "detection": "not checked", "object store": "failed",
-        "model": "failed", "DuckDB": "ok", "rules": "ok", "alert targets": "ok",
+        "model": "failed", "DuckDB": "ok", "rules": "ok", "alert targets": "ok", "sinks": "ok",
     }  # fmt: skip
     assert "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS" in said(ended, "Kafka")
     assert "IMGPIPELINE_S3_ENDPOINT" in said(ended, "object store")

@@ -28,6 +28,7 @@ from imgpipeline.lake.schema.tracks import UNIQUE_TOTALS
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.objectstore import ObjectInfo, ObjectMissingError
 from imgpipeline.reports.evidence import DayVerdict, Verdict, audit_of
+from imgpipeline.sinks.exporting import read_statuses
 from imgpipeline.web.viewer.alerts import numbered_page
 from imgpipeline.web.viewer.answers import counts_of, utc_days_of
 from imgpipeline.web.viewer.queries import Day, DayQuery, Name, NoQuery, OverviewQuery, Zoned
@@ -129,6 +130,7 @@ def _health(asked: Asked) -> Mapping[str, Any] | None:
             "alerts": list_alerts(site.store, limit=_SHOWN_ALERTS)[0],
             "verdicts": {one: _last_audit(site, lake, one) for one in utc_days_of(lake, [day])},
             "detection": read_state(site.store),
+            "sinks": read_statuses(site.store, site.settings),
         }
 
     try:

@@ -1,0 +1,1 @@
+"""Tests of `imgpipeline.sinks`: one suite for all sinks, and what each one adds."""

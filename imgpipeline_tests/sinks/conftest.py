@@ -1,0 +1,27 @@
+"""The targets of the suite."""
+
+from collections.abc import Callable
+
+import pytest
+
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline_tests.objectstore.stores import fresh_store
+from imgpipeline_tests.sinks.meilisearch_target import MeilisearchTarget
+from imgpipeline_tests.sinks.targets import PostgresTarget, Target
+
+TARGETS: dict[str, Callable[[pytest.FixtureRequest], Target]] = {
+    "postgresql": lambda ask: PostgresTarget(ask.getfixturevalue("postgres"), ask.getfixturevalue("toxiproxy")),
+    "meilisearch": MeilisearchTarget,
+}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.servers) for name in TARGETS])
+def target(request: pytest.FixtureRequest) -> Target:
+    """An empty system of each kind."""
+    return TARGETS[request.param](request)
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest) -> ObjectStore:
+    """A fresh store in a folder, which other processes can open."""
+    return fresh_store("folder", request)
