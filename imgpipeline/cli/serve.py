@@ -70,7 +70,7 @@ def serve_ingest(
 
 def exporter(
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Port to listen on.")] = 9464,
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Port to listen on.")] = 9465,
     every_s: Annotated[float, typer.Option("--every", min=1, help="Seconds between two computations.")] = 30.0,
 ) -> None:
     """Serve Prometheus metrics of the whole site on /metrics: lag, sources, days, audit, alerts and sinks.
