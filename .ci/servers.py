@@ -29,6 +29,7 @@ APT_PACKAGES = {
     "mosquitto_pub": "mosquitto-clients",
     "chromium": "chromium",
     "nginx": "nginx-light",
+    "promtool": "prometheus",
     "curl": "curl",
     "mvn": "maven",
     "go": "golang-go",

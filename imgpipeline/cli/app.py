@@ -33,6 +33,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "prepare": ("ingest.prepare", "Write copies of images as frame_000000.jpg and so on."),
     "serve-ingest": ("serve.serve_ingest", "Receive images by HTTP, store and announce them."),
     "serve": ("serve.serve", "Serve the viewer and its API."),
+    "exporter": ("serve.exporter", "Serve Prometheus metrics of the whole site, computed from log, ledger and store."),
     "build": ("build.build", "Build the tables, summaries, tracks, events and reports of days that have frames."),
     "clean": ("clean.clean", "Delete everything in a store that is a folder, to start again. Asks first."),
     "status": ("audit.status", "Show log end, ledger end, lag and last commit of each topic partition."),

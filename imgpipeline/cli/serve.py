@@ -1,11 +1,11 @@
-"""`imgpipeline serve`, `serve-ingest` and `keys`: the HTTP servers and their API keys."""
+"""`imgpipeline serve`, `serve-ingest`, `exporter` and `keys`: the HTTP servers and their API keys."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from imgpipeline.cli.options import MessageFormatOption, RowFormat, command, require_bucket
+from imgpipeline.cli.options import STORE_PATIENCE_S, MessageFormatOption, RowFormat, command, require_bucket
 from imgpipeline.cli.output import note, record_of, write_text
 from imgpipeline.cli.running import stopped_by_signals
 from imgpipeline.contracts.messages import MessageFormat
@@ -65,6 +65,28 @@ def serve_ingest(
         url = page_url(host, port)
         note(f"Serving on {url}; {url}docs describes the API. Ctrl-C stops.")
         serve_http(settings, host, port, stopping.event, options=PublishOptions(message_format=message_format))
+    raise typer.Exit(stopping.exit_status)
+
+
+def exporter(
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Port to listen on.")] = 9465,
+    every_s: Annotated[float, typer.Option("--every", min=1, help="Seconds between two computations.")] = 30.0,
+) -> None:
+    """Serve Prometheus metrics of the whole site on /metrics: lag, sources, days, audit, alerts and sinks.
+
+    They are computed from the Kafka log, the ledger and the store, so they show when everything else has stopped.
+    deploy/prometheus/ has alert rules.
+    """
+    from imgpipeline.objectstore import open_store
+    from imgpipeline.web.exporter import SiteMetrics, refresh_until, serve_site_metrics
+
+    settings = load_settings()
+    metrics = SiteMetrics(open_store(settings, patience_s=STORE_PATIENCE_S), settings)
+    with stopped_by_signals() as stopping, serve_site_metrics(metrics, port, host) as opened:
+        note(f"Serving http://{host}:{opened}/metrics. Ctrl-C stops.")
+        metrics.refresh()
+        refresh_until(metrics, stopping.event, every_s)
     raise typer.Exit(stopping.exit_status)
 
 

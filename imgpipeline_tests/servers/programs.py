@@ -94,6 +94,11 @@ def nginx() -> Path:
     return _on_path("nginx", also="/usr/sbin")
 
 
+def promtool() -> Path:
+    """Return the program that tests the alert rules of Prometheus."""
+    return _on_path("promtool")
+
+
 def chromium() -> Path:
     """Return the browser that the tests of pages use."""
     return _on_path("chromium")

@@ -1,0 +1,76 @@
+"""The metrics of a site, computed from log, ledger and store alone."""
+
+from datetime import UTC, datetime, timedelta
+from urllib.request import urlopen
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from imgpipeline.objectstore import open_store
+from imgpipeline.settings import load_settings
+from imgpipeline.stream.connection import open_producer
+from imgpipeline.stream.log import read_log
+from imgpipeline.web.exporter import METRICS, SiteMetrics, serve_site_metrics
+from imgpipeline_tests.ledger.samples import NOON, dead_letter, frames, write_chain
+from imgpipeline_tests.servers.ports import LOOPBACK, free_port
+
+PARTS = {"log", "sources", "days", "audit", "alerts", "sinks"}
+SECRET_URL = f"postgresql://ada:secret-canary@{LOOPBACK}:{free_port()}/site"
+
+
+@pytest.fixture
+def metrics(tmp_path, monkeypatch) -> SiteMetrics:
+    """Those of a folder store without a Kafka broker, shortly after noon of the samples' day."""
+    monkeypatch.setenv("IMGPIPELINE_STORE_URL", (tmp_path / "store").as_uri())
+    monkeypatch.setenv("IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS", f"{LOOPBACK}:{free_port()}")
+    monkeypatch.setenv("IMGPIPELINE_SINKS", f"warehouse={SECRET_URL}")
+    settings = load_settings()
+    return SiteMetrics(open_store(settings), settings, lambda: NOON + timedelta(minutes=1))
+
+
+def scraped(metrics: SiteMetrics) -> dict[tuple[str, ...], float]:
+    """Return the values of a page, by name without prefix and the values of the labels, sorted by their names."""
+    metrics.refresh()
+    with serve_site_metrics(metrics, 0, LOOPBACK) as port, urlopen(f"http://{LOOPBACK}:{port}/metrics") as page:
+        text = page.read().decode()
+    assert "canary" not in text
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return {
+        (one.name.removeprefix("imgpipeline_"), *(one.labels[name] for name in sorted(one.labels))): one.value
+        for one in samples
+    }
+
+
+def test_parts_that_answer_are_shown_while_others_are_away(metrics):
+    write_chain(metrics.store, [*frames(0, 5), dead_letter(5)])
+    found = scraped(metrics)
+    assert {name: found["part_up", name] for name in PARTS} == {**dict.fromkeys(PARTS, 1.0), "log": 0.0}
+    assert found["source_frames_today", "cam-1"] == 5
+    assert found["source_up", "cam-1"] == 1
+    assert found["dead_letters_today", "DECODE_FAILED"] == 1
+    assert found["days_behind",] == 1
+    assert found["sink_failing", "warehouse"] == 1
+    assert not [name for name, *_ in found if name.startswith("lag")]
+
+
+def test_the_lag_is_that_of_the_log(tmp_path, monkeypatch, kafka, topic, metrics):
+    monkeypatch.setenv("IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    monkeypatch.setenv("IMGPIPELINE_KAFKA_TOPIC", topic)
+    settings = load_settings()
+    with open_producer(settings) as producer:
+        for offset in range(3):
+            producer.send(topic, b"not yet read %d" % offset).get(30)
+    site = SiteMetrics(metrics.store, settings, lambda: datetime.now(UTC) + timedelta(minutes=10))
+    found = scraped(site)
+    assert found["part_up", "log"] == 1
+    assert found["lag_offsets", "0", topic] == 3
+    assert 590 < found["lag_seconds", "0", topic] < 700
+    write_chain(site.store, frames(0, 3), chain=read_log(settings)[0].chain)
+    found = scraped(site)
+    assert (found["lag_offsets", "0", topic], found["lag_seconds", "0", topic]) == (0, 0)
+
+
+def test_every_metric_has_a_meaning(metrics):
+    write_chain(metrics.store, frames(0, 2))
+    names = {name for name, *_ in scraped(metrics) if not name.startswith("detection_")}
+    assert names <= METRICS.keys()
