@@ -10,18 +10,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from hashlib import sha256
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from imgpipeline.contracts.keys import safe_name
 from imgpipeline.contracts.messages import public_path
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
 from imgpipeline.contracts.times import find_timezone
-from imgpipeline.contracts.urls import as_s3_url
-from imgpipeline.errors import UsageError
 from imgpipeline.ledger.checkpoint import Checkpoint, FollowerObject
 from imgpipeline.ledger.follow import LostCheckpointError, follow
-from imgpipeline.objectstore import ObjectMissingError, ObjectStore, open_store
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.objectstore.client import open_target
 from imgpipeline.objectstore.parallel import map_ahead
 from imgpipeline.settings import Settings
 
@@ -64,9 +63,8 @@ class ClassicDocuments:
             LedgerError: A segment cannot be read; everything before it is written.
             TransientError: The store does not answer.
         """
-        url = _url_of(self.target)
-        documents = open_store(self.settings.model_copy(update={"store_url": url}))
-        name = f"classic-documents-{sha256(url.encode()).hexdigest()[:16]}"
+        documents = open_target(self.settings, self.target)
+        name = f"classic-documents-{sha256(documents.url.encode()).hexdigest()[:16]}"
         saved = FollowerObject(self.store, name, _MOST_BYTES)
         begin = saved.load(lambda text: Checkpoint.from_json(json.loads(text))) or Checkpoint()
         try:
@@ -98,15 +96,6 @@ class ClassicDocuments:
             self.counts.written += counts.written
             self.counts.beside_others += counts.beside_others
             self.counts.unchanged += counts.unchanged
-
-
-def _url_of(target: str) -> str:
-    url = as_s3_url(target).rstrip("/")
-    if "://" not in url:
-        return Path(target).absolute().as_uri()
-    if not url.startswith("s3://") or not url.removeprefix("s3://"):
-        raise UsageError(f"{target} is neither a folder nor in a bucket.", next_step="give DIR or s3://bucket/prefix")
-    return url
 
 
 def _write(documents: ObjectStore, name: str, of_name: Iterable[dict[str, Any]]) -> DocumentCounts:
