@@ -373,6 +373,11 @@ def deleted_images_key(source: str, day: date) -> str:
     return f"{DELETED_IMAGES}/{source}/{day.isoformat()}.json"
 
 
+def unfinished_ingest_key(source: str) -> str:
+    """Returns the key that exists while a source may have stored images that it has not announced."""
+    return f"unfinished_ingests/{safe_name(source)}"
+
+
 def derived_image_key(key: str, derivation: str) -> str:
     """Returns the key of an image derived from another one: `images/yard/2026-01-09/derived/gray/0001.jpg`."""
     folder, _, name = key.rpartition("/")
