@@ -7,6 +7,7 @@ detection run follows the topics.
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import uuid
@@ -172,6 +173,17 @@ def test_a_page_explains_every_old_name_that_stays_without_effect(page, tmp_path
     for one in unknown_settings():
         assert one.place == ".env"
         assert f"`{one.name}`" in prose or f"`{one.name.partition('_')[0]}_…`" in prose
+
+
+@pytest.mark.slow
+def test_dagster_starts_in_a_folder_with_the_files_that_the_first_page_names(tmp_path):
+    for name in re.findall(r"`(\w+\.yaml)`", read("README")):
+        shutil.copy(PAGES.parents[1] / name, tmp_path)
+    command = [Path(sys.executable).parent / "dagster", "definitions", "validate"]
+    env = environment({"DAGSTER_HOME": str(tmp_path)})
+    ended = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "Validation successful for code location imgpipeline" in ended.stderr + ended.stdout
 
 
 def document(name: str, label: str, hour: int) -> dict[str, Any]:

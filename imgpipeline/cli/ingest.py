@@ -266,7 +266,7 @@ def folder(
     if as_json:
         show_json({**asdict(result), "topic": settings.kafka_topic})
     else:
-        _report_folder(result, settings.kafka_topic, options.message_format)
+        _report_folder(result, settings.kafka_topic)
 
 
 def _watch(
@@ -281,22 +281,24 @@ def _watch(
                    "failed": totals.failed, "skipped": folder.ignored | folder.skipped})  # fmt: skip
     else:
         _note_announced(totals.announced, source, settings.kafka_topic)
+        _note_left_out(totals.gated if options.skips_stored else 0)
     raise typer.Exit(stopping.exit_status)
 
 
-def _report_folder(result: FinishedIngest, topic: str, form: MessageFormat) -> None:
-    if not result.announced and not result.skipped:
+def _report_folder(result: FinishedIngest, topic: str) -> None:
+    if not (result.announced or result.left_out or result.skipped):
         note("No images found: nothing to do.")
         return
     _note_announced(result.announced, result.source, topic, f" ({counted(result.size_bytes, 'byte')})")
     note(f"Images: {result.stored:,} new, {result.already_there:,} already stored, {result.changed:,} changed.")
-    if result.left_out:
-        note(f"Not announced, because stored before: {counted(result.left_out, 'frame')}. --again announces them.")
-    elif result.already_there and form is not MessageFormat.NATIVE:
-        again = counted(result.already_there, "frame")
-        note(f"The form {form} has no frame id: consumers process {again} again.")
+    _note_left_out(result.left_out)
     _note_times(result)
     _note_skipped(result)
+
+
+def _note_left_out(frames: int) -> None:
+    if frames:
+        note(f"Not announced, because stored before: {counted(frames, 'frame')}. --again announces them.")
 
 
 def _note_skipped(result: FinishedIngest) -> None:

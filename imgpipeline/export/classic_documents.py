@@ -2,7 +2,7 @@
 
 NAME is the name of the image's file without its ending. The first picture of a name has that document; another picture
 of the same name, in another folder or with another ending, has `NAME@HASH.json` with the hash of its path. The document
-of a picture that was processed several times is the latest.
+of a picture that was processed several times is the latest. Imported frames have none: their own program wrote theirs.
 """
 
 import json
@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import PurePosixPath
 from typing import Any
 
-from imgpipeline.contracts.keys import safe_name
+from imgpipeline.contracts.keys import is_import, safe_name
 from imgpipeline.contracts.messages import public_path
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
 from imgpipeline.contracts.times import find_timezone
@@ -76,7 +76,9 @@ class ClassicDocuments:
 
     def _follow(self, documents: ObjectStore, checkpoint: Checkpoint, saved: FollowerObject) -> None:
         for batch in follow(self.store, checkpoint, batch_segments=_BATCH_SEGMENTS):
-            self._write_all(documents, [one for _, one in batch.outcomes() if isinstance(one, Frame)])
+            self._write_all(
+                documents, [one for chain, one in batch.outcomes() if isinstance(one, Frame) and not is_import(chain)]
+            )
             saved.save(json.dumps(batch.checkpoint.to_json()).encode())
 
     def _write_all(self, documents: ObjectStore, frames: Iterable[Frame]) -> None:

@@ -83,7 +83,7 @@ class BucketSource:
                 next_step=f"add it to IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS={location}",
             )
         self._store: ObjectStore = open_bucket(settings, bucket)
-        self._state = WatchState(default_state_file(settings, self.url, self.name)) if is_remembered else None
+        self._state = WatchState(default_state_file(settings, self.url, "")) if is_remembered else None
 
     def capture(self, stop: Event) -> Iterator[Captured]:
         """Yields the objects in the order of their keys, without folder markers and empty objects."""

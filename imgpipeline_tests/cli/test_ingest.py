@@ -222,6 +222,9 @@ def test_a_classic_consumer_gets_each_image_of_a_folder_once_unless_it_is_forced
         assert ended.status == 0, ended.stderr
         announced.append((ended.json()["announced"], ended.json()["left_out"], ended.json()["already_there"]))
     assert announced == [(3, 0, 0), (0, 3, 3), (3, 0, 3)]
+    ended = run("ingest", "folder", "in", *CLASSIC, env=site, cwd=tmp_path)
+    assert "0 frames of camera announced" in ended.stderr
+    assert "Not announced, because stored before: 3 frames. --again announces them." in ended.stderr
     write_picture(tmp_path / "in" / "frame_000003.jpg", shade=9)
     write_picture(tmp_path / "in" / "frame_000000.jpg", shade=8)
     ended = run("ingest", "folder", "in", *CLASSIC, env=site, cwd=tmp_path)
@@ -282,6 +285,7 @@ def test_a_watched_folder_leaves_out_what_is_in_the_bucket(site, tmp_path):
         "ingest", "folder", "in", *CLASSIC, "--watch", "--after", "delete", env=env, cwd=tmp_path, when=put_away
     )
     assert "0 frames of camera announced" in ended.stderr
+    assert "Not announced, because stored before: 1 frame." in ended.stderr
     assert len(values_in(site)) == 1
 
 
@@ -312,7 +316,7 @@ def test_images_of_a_bucket_are_announced_by_bucket_and_key_once_unless_it_is_fo
     command = ("ingest", "s3", f"{bucket.url}/captcha", "--suffix", ".png", "--suffix", ".jpeg", "--json")
     form = ("--message-format", "bucket")
     counts = []
-    for more in (form, form, (*form, "--again")):
+    for more in (form, (*form, "--source", "other"), (*form, "--again")):
         done = run(*command, *more, env=env, cwd=tmp_path).json()
         counts.append((done["announced"], done["left_out"]))
     assert counts == [(2, 0), (0, 2), (2, 0)]

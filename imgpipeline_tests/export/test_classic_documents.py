@@ -10,7 +10,7 @@ import obstore
 import pytest
 
 from imgpipeline.contracts.detection import Detection
-from imgpipeline.contracts.keys import segment_key
+from imgpipeline.contracts.keys import import_chain, segment_key
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.export.classic_documents import ClassicDocuments, DocumentCounts
 from imgpipeline.objectstore import ObjectStore, open_store
@@ -124,6 +124,18 @@ def test_a_later_call_continues_and_a_repair_replaces_its_documents(settings, tm
     again = export(settings, target)
     assert again.written + again.unchanged == 1
     assert documents_of(target).keys() == {"0.json", "1.json", "2.json"}
+
+
+def test_imported_documents_stay_as_their_own_program_wrote_them(settings, tmp_path):
+    """Else an export to their folder would replace them, and write their times in another time zone."""
+    target = tmp_path / "metadata"
+    target.mkdir()
+    (target / "7.json").write_text("{}")
+    write_chain(open_store(settings), [seen(0, "s3://old/images/7.jpg")], chain=import_chain("old", "metadata"))
+    write_chain(open_store(settings), [seen(0, "images/8.jpg")])
+    assert export(settings, target) == DocumentCounts(written=1)
+    assert documents_of(target)["7.json"] == {}
+    assert documents_of(target).keys() == {"7.json", "8.json"}
 
 
 def test_documents_in_a_bucket_name_the_whole_address(bucket, tmp_path):
