@@ -76,9 +76,8 @@ class ClassicDocuments:
 
     def _follow(self, documents: ObjectStore, checkpoint: Checkpoint, saved: FollowerObject) -> None:
         for batch in follow(self.store, checkpoint, batch_segments=_BATCH_SEGMENTS):
-            self._write_all(
-                documents, [one for chain, one in batch.outcomes() if isinstance(one, Frame) and not is_import(chain)]
-            )
+            own = [outcome for chain, outcome in batch.outcomes() if not is_import(chain)]
+            self._write_all(documents, [outcome for outcome in own if isinstance(outcome, Frame)])
             saved.save(json.dumps(batch.checkpoint.to_json()).encode())
 
     def _write_all(self, documents: ObjectStore, frames: Iterable[Frame]) -> None:
