@@ -6,6 +6,7 @@ of a picture that was processed several times is the latest. Imported frames hav
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import tzinfo
@@ -30,19 +31,6 @@ _MOST_BYTES = 2**26
 
 
 @dataclass(slots=True)
-class DocumentCounts:
-    """What an export did."""
-
-    written: int = 0
-    beside_others: int = 0
-    """Written documents whose own names belong to other pictures."""
-    unchanged: int = 0
-    """Documents that were there with the same content, or with a later one of the same picture."""
-    without_detector: int = 0
-    """Gated frames, and frames without an image path: they have no document."""
-
-
-@dataclass(slots=True)
 class ClassicDocuments:
     """An export to one folder or prefix, which continues after the last call for this target."""
 
@@ -53,9 +41,11 @@ class ClassicDocuments:
     """A folder, created if missing, or `s3://bucket/prefix`."""
     force: bool = False
     """Whether the first call begins at the start of the ledger."""
-    counts: DocumentCounts = field(default_factory=DocumentCounts)
+    counts: Counter[str] = field(default_factory=Counter)
+    """Documents that were `written`, documents that were `unchanged` (there with the same content, or with a later one
+    of the same picture), and frames `without_detector` (gated, or without an image path), which have no document."""
 
-    def export(self) -> DocumentCounts:
+    def export(self) -> Counter[str]:
         """Writes the documents of all frames after the last checkpoint, and returns the counts of all calls.
 
         Raises:
@@ -86,41 +76,36 @@ class ClassicDocuments:
             if frame.status is FrameStatus.PROCESSED and frame.source_image_path:
                 latest[frame.source_image_path] = frame
             else:
-                self.counts.without_detector += 1
+                self.counts["without_detector"] += 1
         zone = find_timezone(self.settings.timezone)
-        made = (classic_document(frame, store_url=self.store.url, zone=zone) for frame in latest.values())
         # In order, so that the first picture of a name gets it, whatever runs at the same time.
         names: dict[str, list[dict[str, Any]]] = {}
-        for document in made:
+        for frame in latest.values():
+            document = classic_document(frame, store_url=self.store.url, zone=zone)
             names.setdefault(PurePosixPath(document["source_image_path"]).stem, []).append(document)
-        for counts in map_ahead(lambda item: _write(documents, *item), names.items(), workers=_WRITERS, ahead=_AHEAD):
-            self.counts.written += counts.written
-            self.counts.beside_others += counts.beside_others
-            self.counts.unchanged += counts.unchanged
+        for done in map_ahead(lambda item: _write(documents, *item), names.items(), workers=_WRITERS, ahead=_AHEAD):
+            self.counts.update(done)
 
 
-def _write(documents: ObjectStore, name: str, of_name: Iterable[dict[str, Any]]) -> DocumentCounts:
-    counts = DocumentCounts()
+def _write(documents: ObjectStore, name: str, of_name: Iterable[dict[str, Any]]) -> list[str]:
+    """Writes the documents of pictures of one name, and returns what was done with each."""
+    done = []
     for document in of_name:
-        is_written = _written(documents, f"{safe_name(name)}.json", document)
-        if is_written is None:
-            digest = sha256(document["source_image_path"].encode()).hexdigest()[:16]
-            is_written = _written(documents, f"{safe_name(name)}@{digest}.json", document)
-            counts.beside_others += is_written is not False
-        counts.written += is_written is not False
-        counts.unchanged += is_written is False
-    return counts
+        digest = sha256(document["source_image_path"].encode()).hexdigest()[:16]
+        own, beside = f"{safe_name(name)}.json", f"{safe_name(name)}@{digest}.json"
+        done.append(_write_one(documents, own, document) or _write_one(documents, beside, document) or "unchanged")
+    return done
 
 
-def _written(documents: ObjectStore, key: str, document: dict[str, Any]) -> bool | None:
+def _write_one(documents: ObjectStore, key: str, document: dict[str, Any]) -> str | None:
     """Writes a document unless a later one of the same picture is there.
 
     Returns:
-        Whether it was written; None if the key belongs to another picture, or to another program.
+        `written` or `unchanged`; None if the key belongs to another picture, or to another program.
     """
     data = json.dumps(document, indent=2).encode()
     if documents.create(key, data):
-        return True
+        return "written"
     try:
         there = documents.get(key)
         old = json.loads(there)
@@ -133,9 +118,9 @@ def _written(documents: ObjectStore, key: str, document: dict[str, Any]) -> bool
     if not is_same_picture:
         return None
     if is_later or there == data:
-        return False
+        return "unchanged"
     documents.put(key, data)
-    return True
+    return "written"
 
 
 def classic_document(frame: Frame, *, store_url: str, zone: tzinfo) -> dict[str, Any]:
