@@ -39,11 +39,9 @@ from imgpipeline.sources.options import (
     Preparation,
     PublishOptions,
     check_derivation,
-    default_options,
     parse_polygon,
     parse_size,
 )
-from imgpipeline.sources.protocol import SourceKind
 from imgpipeline.sources.sequence import SequenceSource
 from imgpipeline.sources.stored_images import OPTIONS, BucketSource, find_stored_frames
 from imgpipeline.sources.video import FrameChoice, VideoSource
@@ -168,11 +166,10 @@ class Announcing(Preparing):
         template = {} if self.key_template is None else {"image_key_template": self.key_template}
         return load_settings(**timezone_settings(self.timezone), **topic_settings(self.topic), **template)
 
-    def options(self, settings: "Settings", kind: "SourceKind") -> "PublishOptions":
+    def options(self, settings: "Settings") -> "PublishOptions":
         """Returns how frames are published; raises a UsageError for an invalid option."""
         require_bucket(settings, self.message_format)
-        return replace(
-            default_options(kind),
+        return PublishOptions(
             preparation=self.preparation(settings),
             message_format=self.message_format,
             skips_stored=self.message_format in ANNOUNCED_ONCE and not self.again,
@@ -250,7 +247,7 @@ def folder(
     On Ctrl-C or SIGTERM, the command announces the files that it has found, then ends.
     """
     settings = announcing.settings()
-    options = announcing.options(settings, SourceKind.FINITE)
+    options = announcing.options(settings)
     first = _read_start(start, find_timezone(settings.timezone))
     pace = Pace(first, interval_s) if first else None
     if watching.watch:
@@ -332,7 +329,7 @@ def sequence(
     first image is --start, otherwise its EXIF time, otherwise its modification time.
     """
     settings = announcing.settings()
-    options, at = announcing.options(settings, SourceKind.FINITE), _read_start(start, find_timezone(settings.timezone))
+    options, at = announcing.options(settings), _read_start(start, find_timezone(settings.timezone))
     if source and len(folders) > 1:
         raise UsageError("--source names one sequence, but several are given.", next_step="omit --source")
     done: list[tuple[SequenceSource, FinishedIngest]] = []
@@ -374,7 +371,7 @@ def video(
     repeat an ingest: the same frames count once.
     """
     settings = announcing.settings()
-    options, choice = announcing.options(settings, SourceKind.FINITE), _frame_choice(every, fps, count)
+    options, choice = announcing.options(settings), _frame_choice(every, fps, count)
     at: datetime | None = _read_start(start, find_timezone(settings.timezone))
     done: list[tuple[Path, FinishedIngest]] = []
     for file in files:
