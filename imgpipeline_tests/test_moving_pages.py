@@ -69,6 +69,7 @@ class Reader:
         found = re.findall(r"(?:_TOPIC=|--topic )(\S+)", self.page)
         names = sorted({topic.removesuffix("-notices") for each in found for topic in each.strip("`").split(",")})
         self.words = {rf"(TOPIC=|--topic |,){topic}\b": rf"\1{self.topic(topic)}" for topic in names} | dict(words)
+        self.words["--retry 30"] = "--retry 120"  # a server starts slowly while other tests run
         (self.folder / ".env").write_text(self.translate("".join(blocks(self.page, "ini"))), encoding="utf-8")
         for file, text in _FILE.findall(self.page):
             (self.folder / file).write_text(text, encoding="utf-8")
