@@ -18,7 +18,7 @@ from imgpipeline.cli.options import (
     open_site,
     timezone_settings,
 )
-from imgpipeline.cli.output import note, note_some, progress_bar, record_of, show_json, show_result, show_table
+from imgpipeline.cli.output import note, note_some, progress_bar, show_json, show_result, show_table
 from imgpipeline.cli.running import stopped_by_signals
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
@@ -133,7 +133,8 @@ def metadata(
                 note(f"{error.message} Trying again.")
             if not watch or stopping.event.wait(_POLL_S):
                 break
-    show_result(record_of(documents.counts), as_json=as_json)
+    figures = ("written", "unchanged", "without_detector")
+    show_result({name: documents.counts[name] for name in figures}, as_json=as_json)
     raise typer.Exit(stopping.exit_status)
 
 

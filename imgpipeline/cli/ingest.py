@@ -39,11 +39,9 @@ from imgpipeline.sources.options import (
     Preparation,
     PublishOptions,
     check_derivation,
-    default_options,
     parse_polygon,
     parse_size,
 )
-from imgpipeline.sources.protocol import SourceKind
 from imgpipeline.sources.sequence import SequenceSource
 from imgpipeline.sources.stored_images import OPTIONS, BucketSource, find_stored_frames
 from imgpipeline.sources.video import FrameChoice, VideoSource
@@ -168,11 +166,10 @@ class Announcing(Preparing):
         template = {} if self.key_template is None else {"image_key_template": self.key_template}
         return load_settings(**timezone_settings(self.timezone), **topic_settings(self.topic), **template)
 
-    def options(self, settings: "Settings", kind: "SourceKind") -> "PublishOptions":
+    def options(self, settings: "Settings") -> "PublishOptions":
         """Returns how frames are published; raises a UsageError for an invalid option."""
         require_bucket(settings, self.message_format)
-        return replace(
-            default_options(kind),
+        return PublishOptions(
             preparation=self.preparation(settings),
             message_format=self.message_format,
             skips_stored=self.message_format in ANNOUNCED_ONCE and not self.again,
@@ -250,7 +247,7 @@ def folder(
     On Ctrl-C or SIGTERM, the command announces the files that it has found, then ends.
     """
     settings = announcing.settings()
-    options = announcing.options(settings, SourceKind.FINITE)
+    options = announcing.options(settings)
     first = _read_start(start, find_timezone(settings.timezone))
     pace = Pace(first, interval_s) if first else None
     if watching.watch:
@@ -266,7 +263,7 @@ def folder(
     if as_json:
         show_json({**asdict(result), "topic": settings.kafka_topic})
     else:
-        _report_folder(result, settings.kafka_topic, options.message_format)
+        _report_folder(result, settings.kafka_topic)
 
 
 def _watch(
@@ -281,22 +278,24 @@ def _watch(
                    "failed": totals.failed, "skipped": folder.ignored | folder.skipped})  # fmt: skip
     else:
         _note_announced(totals.announced, source, settings.kafka_topic)
+        _note_left_out(totals.gated if options.skips_stored else 0)
     raise typer.Exit(stopping.exit_status)
 
 
-def _report_folder(result: FinishedIngest, topic: str, form: MessageFormat) -> None:
-    if not result.announced and not result.skipped:
+def _report_folder(result: FinishedIngest, topic: str) -> None:
+    if not (result.announced or result.left_out or result.skipped):
         note("No images found: nothing to do.")
         return
     _note_announced(result.announced, result.source, topic, f" ({counted(result.size_bytes, 'byte')})")
     note(f"Images: {result.stored:,} new, {result.already_there:,} already stored, {result.changed:,} changed.")
-    if result.left_out:
-        note(f"Not announced, because stored before: {counted(result.left_out, 'frame')}. --again announces them.")
-    elif result.already_there and form is not MessageFormat.NATIVE:
-        again = counted(result.already_there, "frame")
-        note(f"The form {form} has no frame id: consumers process {again} again.")
+    _note_left_out(result.left_out)
     _note_times(result)
     _note_skipped(result)
+
+
+def _note_left_out(frames: int) -> None:
+    if frames:
+        note(f"Not announced, because stored before: {counted(frames, 'frame')}. --again announces them.")
 
 
 def _note_skipped(result: FinishedIngest) -> None:
@@ -330,7 +329,7 @@ def sequence(
     first image is --start, otherwise its EXIF time, otherwise its modification time.
     """
     settings = announcing.settings()
-    options, at = announcing.options(settings, SourceKind.FINITE), _read_start(start, find_timezone(settings.timezone))
+    options, at = announcing.options(settings), _read_start(start, find_timezone(settings.timezone))
     if source and len(folders) > 1:
         raise UsageError("--source names one sequence, but several are given.", next_step="omit --source")
     done: list[tuple[SequenceSource, FinishedIngest]] = []
@@ -372,7 +371,7 @@ def video(
     repeat an ingest: the same frames count once.
     """
     settings = announcing.settings()
-    options, choice = announcing.options(settings, SourceKind.FINITE), _frame_choice(every, fps, count)
+    options, choice = announcing.options(settings), _frame_choice(every, fps, count)
     at: datetime | None = _read_start(start, find_timezone(settings.timezone))
     done: list[tuple[Path, FinishedIngest]] = []
     for file in files:

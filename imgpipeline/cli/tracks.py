@@ -1,7 +1,6 @@
 """`imgpipeline tracks`: show, export and evaluate objects followed across frames."""
 
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -18,13 +17,12 @@ from imgpipeline.cli.options import (
 )
 from imgpipeline.cli.output import note, write_file
 from imgpipeline.cli.summary import note_builds, note_minimum_time, show_answer
-from imgpipeline.contracts.detection import Kind
 from imgpipeline.errors import UsageError
 from imgpipeline.lake.query.days import parse_day
 from imgpipeline.lake.query.images import draw_track
 from imgpipeline.lake.query.lake import open_arrow_lake
 from imgpipeline.settings import load_settings
-from imgpipeline.tracking import classic_csv
+from imgpipeline.tracking.classic_statistics import statistics
 from imgpipeline.tracking.evaluating import compare_stored, read_sequence, read_truth
 from imgpipeline.tracking.evaluating import evaluate as compare
 from imgpipeline.tracking.values import TrackingParameters
@@ -32,14 +30,6 @@ from imgpipeline.vision.annotate import encode_jpeg
 
 app = typer.Typer()
 _TRACK_COLUMNS = ("track_id", "label", "first_seen", "stay_s", "points", "ended_by", "object_id")
-
-
-class Form(StrEnum):
-    """The files of classic trackers."""
-
-    STATS = "stats"
-    TRACKS = "tracks"
-    DETECTIONS = "detections"
 
 
 @command(app, "list")
@@ -64,28 +54,17 @@ def show(
 
 @command(app, "stats")
 def stats(
-    source: Annotated[str, typer.Option("--source", help="The video or sequence.")],
-    day: OneDayOption,
-    form: Annotated[Form, typer.Option("--form", help="Statistics, or rows of tracks or detections.")] = Form.STATS,
-    kind: Annotated[Kind, typer.Option("--kind", help="Cars or people, for tracks and detections.")] = Kind.CARS,
-    *,
-    rows: RowFormat,
+    source: Annotated[str, typer.Option("--source", help="The video or sequence.")], day: OneDayOption, rows: RowFormat
 ) -> None:
-    """Show how many different cars and people were seen up to each frame, or the rows that these numbers count.
+    """Show how many different cars and people were seen up to each frame; with --csv, as stats.csv of older trackers.
 
-    With --csv, these are the files of classic trackers: stats.csv, car_tracks.csv and car_detections.csv.
+    `imgpipeline publish tracks --csv-file` and `publish detections --csv-file` write the rows that it counts.
     """
     wanted = parse_day(day)
     with open_arrow_lake(load_settings()) as lake, lake.session(day=wanted) as session:
-        if form is Form.STATS:
-            found = classic_csv.statistics(session, source, wanted)
-        elif form is Form.TRACKS:
-            found = classic_csv.tracks(session, source, wanted, kind)
-        else:
-            found = classic_csv.detections(session, source, wanted, kind)
+        found = statistics(session, source, wanted)
         rows.show([dict(zip(found.columns, row, strict=True)) for row in found.rows], fields=found.columns)
-        if form is not Form.DETECTIONS:
-            note_builds(session) if found.rows else note(NO_TRACKS)
+        note_builds(session) if found.rows else note(NO_TRACKS)
 
 
 @command(app, "evaluate")

@@ -374,16 +374,21 @@ def deleted_images_key(source: str, day: date) -> str:
     return f"{DELETED_IMAGES}/{source}/{day.isoformat()}.json"
 
 
+def unfinished_ingest_key(source: str) -> str:
+    """Returns the key that exists while a source may have stored images that it has not announced."""
+    return f"unfinished_ingests/{safe_name(source)}"
+
+
 def derived_image_key(key: str, derivation: str) -> str:
     """Returns the key of an image derived from another one: `images/yard/2026-01-09/derived/gray/0001.jpg`."""
-    folder, _, name = key.rpartition("/")
-    return f"{folder}/{_DERIVED}/{derivation}/{name}"
+    *folders, name = key.split("/")
+    return "/".join((*folders, _DERIVED, derivation, name))
 
 
 def original_image_key(key: str) -> str:
     """Returns the key of the image that a derived image was made from; any other key is returned unchanged."""
     parts = key.split("/")
-    return "/".join((*parts[:-3], parts[-1])) if len(parts) > 3 and parts[-3] == _DERIVED else key
+    return "/".join((*parts[:-3], parts[-1])) if len(parts) > 2 and parts[-3] == _DERIVED else key
 
 
 def numbered_key(prefix: str, number: int) -> str:

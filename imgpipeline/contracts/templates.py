@@ -18,7 +18,7 @@ _MAX_LENGTH = 1_000
 RESERVED_FOLDER = re.compile(
     r"metadata\w*|detection|daily|probes|deleted_images|frames|(weak_)?detections|dead_letters|notices|table_pieces|tracks|track_\w+|unique_\w+|"
     r"summaries|frame_changes|events|event_images|zone_occupancy|line_crossings|alerts\w*|annotations|reviewed|reports|"
-    r"redetections|audit|accuracy|sinks",
+    r"redetections|audit|accuracy|sinks|unfinished_ingests",
     re.ASCII,
 )
 """First part of keys of this project that do not belong to images."""
@@ -136,16 +136,9 @@ class ImageKeyTemplate:
             raise ValueError("expected {name}, {number}, {time} or {digest}: otherwise all images get the same key")
 
     def key(
-        self,
-        source: str,
-        time: datetime,
-        digest: str,
-        *,
-        name: str | None = None,
-        number: int | None = None,
+        self, source: str, time: datetime, digest: str, *, name: str | None = None, number: int | None = None,
         suffix: str = ".jpg",
-        beside_other: bool = False,
-    ) -> str:
+    ) -> str:  # fmt: skip
         """Returns the key of an image.
 
         Args:
@@ -154,40 +147,35 @@ class ImageKeyTemplate:
             name: File name of the image, if it has one.
             number: Number of the frame, if it has one.
             suffix: Suffix of the name that an unnamed image gets.
-            beside_other: Whether other content has the key: then `@` and the digest go before the name's suffix.
 
         Raises:
             UsageError: The template has `{number}`, and the frame has no number.
         """
+        if number is None and "number" in self._template.fields:
+            raise UsageError(
+                f"The frames of {source} have no number, but the key template {self.text} needs one.",
+                next_step="use {name}, {time} or {digest} in the template",
+            )
         at, short = time.astimezone(UTC), digest[:16]
         values = {
             "source": safe_name(source),
             "day": at.date().isoformat(),
             "time": f"{at:%H%M%S%f}",
             "digest": short,
-            "name": safe_name(
-                _with_digest(name, short) if name and beside_other else name or f"{at:%H%M%S%f}-{short}{suffix}"
-            ),
-            "number": "" if number is None else str(number),
+            "name": safe_name(name or f"{at:%H%M%S%f}-{short}{suffix}"),
+            "number": str(number),
         }
-        if number is None and "number" in self._template.fields:
-            raise UsageError(
-                f"The frames of {source} have no number, but the key template {self.text} needs one.",
-                next_step="use {name}, {time} or {digest} in the template",
-            )
-        key = self._template.fill(values.__getitem__)
-        if not beside_other or (name and "name" in self._template.fields):
-            return key
-        folder, _, last = key.rpartition("/")
-        return f"{folder}/{safe_name(_with_digest(last, short))}"
+        return self._template.fill(values.__getitem__)
+
+
+def key_beside(key: str, digest: str) -> str:
+    """Returns the key of an image if other bytes have its own key: `images/0001~{first 16 digits}.jpg`."""
+    folder, slash, name = key.rpartition("/")
+    stem, dot, ending = name.rpartition(".") if "." in name else (name, "", "")
+    return f"{folder}{slash}{stem}~{digest[:16]}{dot}{ending}"
 
 
 def _check_fields(template: FieldTemplate, known: Collection[str]) -> None:
     for name in template.fields:
         if name not in known:
             raise ValueError(f"there is no field {{{name}}}; expected {', '.join(f'{{{one}}}' for one in known)}")
-
-
-def _with_digest(name: str, digest: str) -> str:
-    stem, dot, ending = name.rpartition(".")
-    return f"{stem}@{digest}{dot}{ending}" if dot else f"{name}@{digest}"

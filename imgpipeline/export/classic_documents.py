@@ -2,45 +2,32 @@
 
 NAME is the name of the image's file without its ending. The first picture of a name has that document; another picture
 of the same name, in another folder or with another ending, has `NAME@HASH.json` with the hash of its path. The document
-of a picture that was processed several times is the latest.
+of a picture that was processed several times is the latest. Imported frames have none: their own program wrote theirs.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from hashlib import sha256
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
-from imgpipeline.contracts.keys import safe_name
+from imgpipeline.contracts.keys import is_import, safe_name
 from imgpipeline.contracts.messages import public_path
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
 from imgpipeline.contracts.times import find_timezone
-from imgpipeline.contracts.urls import as_s3_url
-from imgpipeline.errors import UsageError
 from imgpipeline.ledger.checkpoint import Checkpoint, FollowerObject
 from imgpipeline.ledger.follow import LostCheckpointError, follow
-from imgpipeline.objectstore import ObjectMissingError, ObjectStore, open_store
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.objectstore.client import open_target
 from imgpipeline.objectstore.parallel import map_ahead
 from imgpipeline.settings import Settings
 
 _WRITERS, _AHEAD = 16, 64
 _BATCH_SEGMENTS = 64
 _MOST_BYTES = 2**26
-
-
-@dataclass(slots=True)
-class DocumentCounts:
-    """What an export did."""
-
-    written: int = 0
-    beside_others: int = 0
-    """Written documents whose own names belong to other pictures."""
-    unchanged: int = 0
-    """Documents that were there with the same content, or with a later one of the same picture."""
-    without_detector: int = 0
-    """Gated frames, and frames without an image path: they have no document."""
 
 
 @dataclass(slots=True)
@@ -54,9 +41,11 @@ class ClassicDocuments:
     """A folder, created if missing, or `s3://bucket/prefix`."""
     force: bool = False
     """Whether the first call begins at the start of the ledger."""
-    counts: DocumentCounts = field(default_factory=DocumentCounts)
+    counts: Counter[str] = field(default_factory=Counter)
+    """Documents that were `written`, documents that were `unchanged` (there with the same content, or with a later one
+    of the same picture), and frames `without_detector` (gated, or without an image path), which have no document."""
 
-    def export(self) -> DocumentCounts:
+    def export(self) -> Counter[str]:
         """Writes the documents of all frames after the last checkpoint, and returns the counts of all calls.
 
         Raises:
@@ -64,9 +53,8 @@ class ClassicDocuments:
             LedgerError: A segment cannot be read; everything before it is written.
             TransientError: The store does not answer.
         """
-        url = _url_of(self.target)
-        documents = open_store(self.settings.model_copy(update={"store_url": url}))
-        name = f"classic-documents-{sha256(url.encode()).hexdigest()[:16]}"
+        documents = open_target(self.settings, self.target)
+        name = f"classic-documents-{sha256(documents.url.encode()).hexdigest()[:16]}"
         saved = FollowerObject(self.store, name, _MOST_BYTES)
         begin = saved.load(lambda text: Checkpoint.from_json(json.loads(text))) or Checkpoint()
         try:
@@ -78,7 +66,8 @@ class ClassicDocuments:
 
     def _follow(self, documents: ObjectStore, checkpoint: Checkpoint, saved: FollowerObject) -> None:
         for batch in follow(self.store, checkpoint, batch_segments=_BATCH_SEGMENTS):
-            self._write_all(documents, [one for _, one in batch.outcomes() if isinstance(one, Frame)])
+            own = [outcome for chain, outcome in batch.outcomes() if not is_import(chain)]
+            self._write_all(documents, [outcome for outcome in own if isinstance(outcome, Frame)])
             saved.save(json.dumps(batch.checkpoint.to_json()).encode())
 
     def _write_all(self, documents: ObjectStore, frames: Iterable[Frame]) -> None:
@@ -87,50 +76,36 @@ class ClassicDocuments:
             if frame.status is FrameStatus.PROCESSED and frame.source_image_path:
                 latest[frame.source_image_path] = frame
             else:
-                self.counts.without_detector += 1
+                self.counts["without_detector"] += 1
         zone = find_timezone(self.settings.timezone)
-        made = (classic_document(frame, store_url=self.store.url, zone=zone) for frame in latest.values())
         # In order, so that the first picture of a name gets it, whatever runs at the same time.
         names: dict[str, list[dict[str, Any]]] = {}
-        for document in made:
+        for frame in latest.values():
+            document = classic_document(frame, store_url=self.store.url, zone=zone)
             names.setdefault(PurePosixPath(document["source_image_path"]).stem, []).append(document)
-        for counts in map_ahead(lambda item: _write(documents, *item), names.items(), workers=_WRITERS, ahead=_AHEAD):
-            self.counts.written += counts.written
-            self.counts.beside_others += counts.beside_others
-            self.counts.unchanged += counts.unchanged
+        for done in map_ahead(lambda item: _write(documents, *item), names.items(), workers=_WRITERS, ahead=_AHEAD):
+            self.counts.update(done)
 
 
-def _url_of(target: str) -> str:
-    url = as_s3_url(target).rstrip("/")
-    if "://" not in url:
-        return Path(target).absolute().as_uri()
-    if not url.startswith("s3://") or not url.removeprefix("s3://"):
-        raise UsageError(f"{target} is neither a folder nor in a bucket.", next_step="give DIR or s3://bucket/prefix")
-    return url
-
-
-def _write(documents: ObjectStore, name: str, of_name: Iterable[dict[str, Any]]) -> DocumentCounts:
-    counts = DocumentCounts()
+def _write(documents: ObjectStore, name: str, of_name: Iterable[dict[str, Any]]) -> list[str]:
+    """Writes the documents of pictures of one name, and returns what was done with each."""
+    done = []
     for document in of_name:
-        is_written = _written(documents, f"{safe_name(name)}.json", document)
-        if is_written is None:
-            digest = sha256(document["source_image_path"].encode()).hexdigest()[:16]
-            is_written = _written(documents, f"{safe_name(name)}@{digest}.json", document)
-            counts.beside_others += is_written is not False
-        counts.written += is_written is not False
-        counts.unchanged += is_written is False
-    return counts
+        digest = sha256(document["source_image_path"].encode()).hexdigest()[:16]
+        own, beside = f"{safe_name(name)}.json", f"{safe_name(name)}@{digest}.json"
+        done.append(_write_one(documents, own, document) or _write_one(documents, beside, document) or "unchanged")
+    return done
 
 
-def _written(documents: ObjectStore, key: str, document: dict[str, Any]) -> bool | None:
+def _write_one(documents: ObjectStore, key: str, document: dict[str, Any]) -> str | None:
     """Writes a document unless a later one of the same picture is there.
 
     Returns:
-        Whether it was written; None if the key belongs to another picture, or to another program.
+        `written` or `unchanged`; None if the key belongs to another picture, or to another program.
     """
     data = json.dumps(document, indent=2).encode()
     if documents.create(key, data):
-        return True
+        return "written"
     try:
         there = documents.get(key)
         old = json.loads(there)
@@ -143,9 +118,9 @@ def _written(documents: ObjectStore, key: str, document: dict[str, Any]) -> bool
     if not is_same_picture:
         return None
     if is_later or there == data:
-        return False
+        return "unchanged"
     documents.put(key, data)
-    return True
+    return "written"
 
 
 def classic_document(frame: Frame, *, store_url: str, zone: tzinfo) -> dict[str, Any]:

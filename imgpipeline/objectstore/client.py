@@ -25,8 +25,8 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import LocalStore, MemoryStore, S3Store
 
-from imgpipeline.contracts.urls import folder_of
-from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
+from imgpipeline.contracts.urls import as_s3_url, folder_of
+from imgpipeline.errors import ConfigurationError, PermanentError, TransientError, UsageError
 from imgpipeline.objectstore.failures import (
     CLIENT_ERRORS,
     ForbiddenError,
@@ -447,6 +447,21 @@ def open_store(settings: Settings, *, patience_s: float | None = None) -> Object
     return ObjectStore(clients, settings.store_url, patience_s=patience_s)
 
 
+def open_target(settings: Settings, target: str) -> ObjectStore:
+    """Opens `s3://bucket/prefix`, or a folder, for a command that writes there; a missing folder is created.
+
+    Raises:
+        ConfigurationError: The folder cannot be created, or an S3 server is set without credentials.
+        UsageError: The target is another address.
+    """
+    url = as_s3_url(target).rstrip("/")
+    if "://" not in url:
+        url = Path(target).absolute().as_uri()
+    elif not url.startswith("s3://"):
+        raise UsageError(f"{target} is neither a folder nor in a bucket.", next_step="give DIR or s3://bucket/prefix")
+    return open_store(settings.model_copy(update={"store_url": url}))
+
+
 def open_bucket(settings: Settings, bucket: str) -> ObjectStore:
     """Opens another bucket with the same credentials."""
     return ObjectStore(S3Clients(settings, bucket, None), f"s3://{bucket}", patience_s=settings.store_patience_s)
@@ -485,8 +500,8 @@ def _open_folder(folder: Path, url: str) -> ObjectStore:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(
-            f"The store's folder {folder} cannot be created: {error.strerror}.",
-            next_step="set IMGPIPELINE_STORE_URL to a folder that this user may write",
+            f"The folder {folder} cannot be created: {error.strerror}.",
+            next_step="name a folder that this user may write; the store's is IMGPIPELINE_STORE_URL",
         ) from error
     return ObjectStore(LocalStore(prefix=folder), url, folder=folder)
 

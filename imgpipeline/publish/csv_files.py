@@ -16,7 +16,12 @@ from imgpipeline.contracts.text import csv_text
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.faultpoints import reach
 from imgpipeline.publish.transactions import Publication, ResultBatch, ResultPublisher, Run, State, publish_batches
-from imgpipeline.tracking.classic_csv import DETECTION_COLUMNS, TRACK_COLUMNS
+
+_FRAME = ("frame_id", "video_id", "timestamp")
+_COLUMNS = {
+    "detections": (*_FRAME, "label", "confidence", "x1", "y1", "x2", "y2"),
+    "tracks": (*_FRAME, "track_id", "x1", "y1", "x2", "y2", "confidence", "class_id"),
+}
 
 
 def publisher_of(
@@ -80,7 +85,7 @@ class CsvPublisher(Generic[State]):
         return state
 
     def _append(self, batch: ResultBatch) -> None:
-        columns = DETECTION_COLUMNS if self.name.startswith("detections") else TRACK_COLUMNS
+        columns = _COLUMNS["detections" if self.name.startswith("detections") else "tracks"]
         text = csv_text(columns, [row for record in batch.records for row in _rows(json.loads(record.value))])
         with self.file.open("ab") as file:  # again for each batch, because a log rotation may have moved it away
             file.write((text.partition("\n")[2] if file.tell() else text).encode())

@@ -4,7 +4,6 @@ Metric names follow the Prometheus conventions: counters end in `_total`, times 
 """
 
 import json
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -18,6 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from imgpipeline.errors import ConfigurationError
+from imgpipeline.settings.loading import read_variable
 from imgpipeline.sources.board import LATENCY_BOUNDS_S, Board, RunningSource, SourceState
 from imgpipeline.sources.protocol import Settled
 
@@ -100,7 +100,7 @@ def serve_health(port: int, address: str, name: str) -> AbstractContextManager[i
     Raises:
         ConfigurationError: The port cannot be opened.
     """
-    page = StatusPage(f"{os.environ.get('SERVICE_NAME', name)} is running!".encode())
+    page = StatusPage(f"{read_variable('SERVICE_NAME') or name} is running!".encode())
     absent = StatusPage(b"/\n", status=HTTPStatus.NOT_FOUND)
     return serve_pages(lambda path: page if path == "/" else absent, port, address)
 

@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from socket import gethostname
@@ -257,7 +258,11 @@ class SourceSession:
         self._sender.close()
         if self._error:
             raise self._error
-        return self.totals()
+        totals = self.totals()
+        if not totals.dropped:
+            with suppress(TransientError):  # then the next session announces some images again
+                self._storer.finish()
+        return totals
 
     def abort(self) -> None:
         """Stops waiting for store and Kafka, and drops the frames that are not announced yet."""

@@ -20,7 +20,7 @@ from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore.client import ObjectInfo, ObjectStore, open_bucket
 from imgpipeline.objectstore.images import resolve_image_path
 from imgpipeline.settings import Settings
-from imgpipeline.sources.image_files import IMAGE_ENDINGS, is_hidden
+from imgpipeline.sources.image_files import FileChoice
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StoredImage, checked_source
 from imgpipeline.sources.storing import NOT_STORED
@@ -75,7 +75,7 @@ class BucketSource:
         self.left_out = 0
         self.failures: list[NotAnnounced] = []
         self._settings = settings
-        self._suffixes = suffixes
+        self._choice = FileChoice(suffixes)
         location = f"{self.url}/{self.prefix}" if self.prefix else self.url
         if self._error(f"{location}/image.jpg"):
             raise ConfigurationError(
@@ -83,7 +83,7 @@ class BucketSource:
                 next_step=f"add it to IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS={location}",
             )
         self._store: ObjectStore = open_bucket(settings, bucket)
-        self._state = WatchState(default_state_file(settings, self.url, self.name)) if is_remembered else None
+        self._state = WatchState(default_state_file(settings, self.url, "")) if is_remembered else None
 
     def capture(self, stop: Event) -> Iterator[Captured]:
         """Yields the objects in the order of their keys, without folder markers and empty objects."""
@@ -116,11 +116,8 @@ class BucketSource:
             yield from self._store.list_objects(self.prefix)
 
     def _takes(self, info: ObjectInfo) -> bool:
-        if info.size_bytes == 0 or info.key.endswith("/") or is_hidden(info.key.rpartition("/")[2]):
-            return False
-        if original_image_key(info.key) != info.key:
-            return False  # derived from another one
-        return info.key.endswith(self._suffixes) if self._suffixes else info.key.lower().endswith(IMAGE_ENDINGS)
+        is_derived = original_image_key(info.key) != info.key
+        return info.size_bytes > 0 and not is_derived and not self._choice.refuses(info.key.rpartition("/")[2])
 
     def _error(self, path: str) -> str | None:
         """Returns why an image cannot be announced; None if it can."""

@@ -14,15 +14,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Any
 
 import cv2
 import numpy as np
 
 from imgpipeline.contracts.capture import Gated
-from imgpipeline.contracts.keys import derived_image_key
+from imgpipeline.contracts.keys import derived_image_key, unfinished_ingest_key
 from imgpipeline.contracts.messages import SESSION, FrameMessage, bucket_and_key
-from imgpipeline.contracts.templates import ImageKeyTemplate
+from imgpipeline.contracts.templates import ImageKeyTemplate, key_beside
 from imgpipeline.contracts.times import day_of
 from imgpipeline.errors import BadInputError, DeadLetterCode, PermanentError
 from imgpipeline.faultpoints import reach
@@ -149,6 +148,8 @@ class FrameStorer:
         self._reader, self._buckets = ImageReader(store, settings), dict[str, ObjectStore]()
         self._limits = ImageLimits(settings.max_image_pixels, settings.max_image_bytes)
         self._keeper = GateKeeper(preparation.gate)
+        self._lock, self._is_noted = threading.Lock(), False
+        self._unfinished_since: datetime | None = None
 
     def prepare(self, frame: CapturedFrame, before: threading.Event | None, prepared: threading.Event) -> PreparedFrame:
         """Prepares a frame.
@@ -259,26 +260,41 @@ class FrameStorer:
         """
         if not self._options.skips_stored:
             return False
-        own, beside = self._key(frame, image), self._key(frame, image, beside_other=True)
-        if self._store.head(own) is None:
-            return False
-        return self._has_image(own, frame, image) or self._store.head(beside) is not None
+        unfinished_since = self._note_session()
+        own = self._key(frame, image)
+        found = self._store.head(own)
+        if found and not self._has_image(own, frame, image):
+            found = self._store.head(key_beside(own, image.sha256))
+        return found is not None and (unfinished_since is None or found.last_modified < unfinished_since)
+
+    def _note_session(self) -> datetime | None:
+        """Returns since when images may be stored but not announced, because a session of the source was killed."""
+        with self._lock:
+            if not self._is_noted:
+                key = unfinished_ingest_key(self._source)
+                if not self._store.create_or_own(key, self._session.encode()):
+                    noted = self._store.head(key)
+                    self._unfinished_since = noted.last_modified if noted else None
+                self._is_noted = True
+            return self._unfinished_since
+
+    def finish(self) -> None:
+        """Notes that each stored image is announced; errors as those of the store."""
+        if self._is_noted:
+            self._store.delete(unfinished_ingest_key(self._source))
 
     def _has_image(self, key: str, frame: CapturedFrame, image: PreparedFrame) -> bool:
         """Returns whether the object under a key, which exists, is this image."""
         is_named_by_content = frame.name is None and image.sha256[:16] in key
         return is_named_by_content or sha256(self._store.get(key)).hexdigest() == image.sha256
 
-    def _key(self, frame: CapturedFrame, image: PreparedFrame, *, beside_other: bool = False) -> str:
-        """Returns the key of an image; `beside_other` if other bytes have the image's own key already.
-
-        Raises:
-            UsageError: The template of keys needs a number, and the frame has none.
-        """
+    def _key(self, frame: CapturedFrame, image: PreparedFrame) -> str:
+        """Returns the key of an image; raises UsageError if its template needs a number, and the frame has none."""
         number = frame.number if frame.position is None else frame.position
-        number = None if number is None else number + self._options.first_number
-        of_frame: dict[str, Any] = {"name": frame.name, "number": number, "suffix": ending_of(image.data)}
-        return self._template.key(self._source, frame.timestamp, image.sha256, **of_frame, beside_other=beside_other)
+        return self._template.key(
+            self._source, frame.timestamp, image.sha256, name=frame.name,
+            number=None if number is None else number + self._options.first_number, suffix=ending_of(image.data),
+        )  # fmt: skip
 
     def _store_image(self, frame: CapturedFrame, image: PreparedFrame, *, is_stored: bool) -> str:
         """Stores an image create-only and returns its key; the same image stored again has the same key."""
@@ -288,7 +304,7 @@ class FrameStorer:
         if self._store.create(key, image.data):
             self._tally.count(is_beside_other=False)
         elif not self._has_image(key, frame, image):
-            key = self._key(frame, image, beside_other=True)
+            key = key_beside(key, image.sha256)
             if self._store.create(key, image.data):
                 self._tally.count(is_beside_other=True)
         return key

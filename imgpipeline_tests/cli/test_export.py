@@ -67,7 +67,7 @@ def test_classic_documents_are_written_once_and_while_frames_come_until_ctrl_c(f
     command = ("export", "metadata", "--layout", "classic", "--to", target)
     ended = run(*command, env=filled, cwd=tmp_path)
     assert (ended.status, ended.stderr) == (
-        0, "written: 3; beside others: 0; unchanged: 0; without detector: 0\n",
+        0, "written: 3; unchanged: 0; without detector: 0\n",
     )  # fmt: skip
 
     store = store_of({**filled, "IMGPIPELINE_STORE_URL": target if "://" in target else f"file://{target}"})
@@ -84,7 +84,7 @@ def test_classic_documents_are_written_once_and_while_frames_come_until_ctrl_c(f
 
     watched = interrupt(*command, "--watch", env=filled, cwd=tmp_path, when=is_written)
     assert (watched.status, watched.stderr) == (
-        130, "written: 1; beside others: 0; unchanged: 0; without detector: 0\n",
+        130, "written: 1; unchanged: 0; without detector: 0\n",
     )  # fmt: skip
 
     counted = run("mapreduce", "label-total", "--input", target, "--output", "-", env=filled, cwd=tmp_path)

@@ -2,16 +2,23 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
 import cv2
 import numpy as np
+import pytest
 
+from imgpipeline.faultpoints import PLAN_VARIABLE
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import load_settings
 from imgpipeline.stream.log import read_log
-from imgpipeline_tests.cli.command import interrupt, run
+from imgpipeline_tests.cli.command import environment, interrupt, run
 from imgpipeline_tests.cli.samples import settings_of
 from imgpipeline_tests.publish.reading import records_of
 from imgpipeline_tests.servers.s3_server import S3Bucket
@@ -215,6 +222,9 @@ def test_a_classic_consumer_gets_each_image_of_a_folder_once_unless_it_is_forced
         assert ended.status == 0, ended.stderr
         announced.append((ended.json()["announced"], ended.json()["left_out"], ended.json()["already_there"]))
     assert announced == [(3, 0, 0), (0, 3, 3), (3, 0, 3)]
+    ended = run("ingest", "folder", "in", *CLASSIC, env=site, cwd=tmp_path)
+    assert "0 frames of camera announced" in ended.stderr
+    assert "Not announced, because stored before: 3 frames. --again announces them." in ended.stderr
     write_picture(tmp_path / "in" / "frame_000003.jpg", shade=9)
     write_picture(tmp_path / "in" / "frame_000000.jpg", shade=8)
     ended = run("ingest", "folder", "in", *CLASSIC, env=site, cwd=tmp_path)
@@ -224,6 +234,43 @@ def test_a_classic_consumer_gets_each_image_of_a_folder_once_unless_it_is_forced
     assert names[:6] == [f"frame_{number:06d}.jpg" for number in range(3)] * 2
     assert [name[:12] for name in names[6:]] == ["frame_000000", "frame_000003"]
     assert names[6] != names[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["frame stored:3", "frames announced"])
+def test_an_ingest_that_was_killed_announces_the_rest_when_it_is_repeated(step, site, store_of, tmp_path):
+    """Also what is stored and not announced, while images from before the killed ingest stay left out."""
+    write_picture(tmp_path / "in" / "frame_000000.jpg", shade=1)
+    command = [sys.executable, "-m", "imgpipeline.cli", "ingest", "folder", "in", *CLASSIC]
+    subprocess.run(command, env=environment(site), cwd=tmp_path, check=True)
+    for number in range(1, 6):
+        write_picture(tmp_path / "in" / f"frame_{number:06d}.jpg", shade=40 * number)
+    await_next_second(store_of(site))
+    killed = subprocess.run(
+        command, env=environment({**site, PLAN_VARIABLE: f"{step}=kill"}), cwd=tmp_path, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+
+    ended = run("ingest", "folder", "in", *CLASSIC, "--json", env=site, cwd=tmp_path)
+    assert (ended.status, ended.json()["left_out"]) == (0, 1), ended.stderr
+    announced = Counter(str(value["image_path"]).rpartition("/")[2] for _, value in values_in(site))
+    assert set(announced) == {f"frame_{number:06d}.jpg" for number in range(6)}
+    assert announced["frame_000000.jpg"] == 1
+    again = run("ingest", "folder", "in", *CLASSIC, "--json", env=site, cwd=tmp_path).json()
+    assert (again["announced"], again["left_out"]) == (0, 6)
+    assert not list(store_of(site).list_objects("unfinished_ingests"))
+
+
+def await_next_second(store: ObjectStore) -> None:
+    """Wait until the clock of the store, which may have whole seconds, has advanced."""
+    store.put("clock", b"")
+    began = store.head("clock").last_modified
+
+    def has_advanced() -> bool:
+        store.put("clock", b"")
+        return store.head("clock").last_modified > began
+
+    wait_until(has_advanced, limit_s=10, what="the clock of the store has advanced")
 
 
 def test_a_watched_folder_leaves_out_what_is_in_the_bucket(site, tmp_path):
@@ -238,6 +285,7 @@ def test_a_watched_folder_leaves_out_what_is_in_the_bucket(site, tmp_path):
         "ingest", "folder", "in", *CLASSIC, "--watch", "--after", "delete", env=env, cwd=tmp_path, when=put_away
     )
     assert "0 frames of camera announced" in ended.stderr
+    assert "Not announced, because stored before: 1 frame." in ended.stderr
     assert len(values_in(site)) == 1
 
 
@@ -268,7 +316,7 @@ def test_images_of_a_bucket_are_announced_by_bucket_and_key_once_unless_it_is_fo
     command = ("ingest", "s3", f"{bucket.url}/captcha", "--suffix", ".png", "--suffix", ".jpeg", "--json")
     form = ("--message-format", "bucket")
     counts = []
-    for more in (form, form, (*form, "--again")):
+    for more in (form, (*form, "--source", "other"), (*form, "--again")):
         done = run(*command, *more, env=env, cwd=tmp_path).json()
         counts.append((done["announced"], done["left_out"]))
     assert counts == [(2, 0), (0, 2), (2, 0)]

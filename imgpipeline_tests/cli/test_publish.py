@@ -71,8 +71,8 @@ def test_a_health_page_answers_while_a_command_runs(env, store_of, tmp_path):
         answers.extend([httpx.get(f"{url}/"), httpx.get(f"{url}/other"), httpx.head(f"{url}/")])
 
     command = ("--health-port", str(port), "publish", "detections", "--csv-file", str(file), "--follow")
-    named = {**env, "SERVICE_NAME": "car_detector"}
-    assert interrupt(*command, env=named, cwd=tmp_path, when=is_asked).status == 130
+    (tmp_path / ".env").write_text("SERVICE_NAME=car_detector\n")
+    assert interrupt(*command, env=env, cwd=tmp_path, when=is_asked).status == 130
     assert [answer.status_code for answer in answers] == [200, 404, 200]
     assert (answers[0].text, answers[2].text) == ("car_detector is running!", "")
 

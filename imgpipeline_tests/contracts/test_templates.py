@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgpipeline.contracts.keys import image_key
-from imgpipeline.contracts.templates import ImageKeyTemplate
+from imgpipeline.contracts.templates import ImageKeyTemplate, key_beside
 from imgpipeline.errors import UsageError
 
 NOON = datetime(2026, 1, 9, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -28,25 +27,25 @@ def test_the_day_and_time_are_utc():
     assert ImageKeyTemplate("images/{day}/{time}").key("gate", local, DIGEST) == "images/2026-01-09/120000250000"
 
 
-def test_other_content_with_the_same_name_gets_its_digest_before_the_suffix():
-    key = ImageKeyTemplate().key("gate", NOON, DIGEST, name="0007.jpg", beside_other=True)
-    assert key == image_key("gate", NOON.date(), "0007@0123456789abcdef.jpg")
-    assert key.startswith("images/gate/2026-01-09/0007-0123456789abcdef")
-    assert key.endswith(".jpg")
+@pytest.mark.parametrize(
+    ("key", "beside"),
+    [
+        ("images/gate/2026-01-09/0007.jpg", "images/gate/2026-01-09/0007~0123456789abcdef.jpg"),
+        ("image_database/00007", "image_database/00007~0123456789abcdef"),
+    ],
+)
+def test_other_content_with_the_same_key_gets_its_digest_before_the_suffix(key, beside):
+    assert key_beside(key, DIGEST) == beside
 
 
 def test_a_flat_folder_keeps_the_names_of_the_files():
     flat = ImageKeyTemplate("images/{name}")
     assert flat.key("gate", NOON, DIGEST, name="frame_000001.jpg") == "images/frame_000001.jpg"
-    beside = flat.key("gate", NOON, DIGEST, name="frame_000001.jpg", beside_other=True)
-    assert beside.startswith("images/frame_000001-0123456789abcdef")
-    assert beside.endswith(".jpg")
 
 
 def test_a_number_has_its_minimum_digits():
     numbered = ImageKeyTemplate("image_database/{number:05d}.jpg")
     assert numbered.key("gate", NOON, DIGEST, number=7) == "image_database/00007.jpg"
-    assert numbered.key("gate", NOON, DIGEST, number=7, beside_other=True) != "image_database/00007.jpg"
     with pytest.raises(UsageError, match="have no number"):
         numbered.key("gate", NOON, DIGEST)
 
@@ -77,8 +76,9 @@ def test_an_unsafe_key_template_is_rejected(template, problem):
 
 
 @given(st.text(min_size=1), st.text(min_size=1), st.booleans())
-def test_no_source_and_no_name_leaves_the_folder(source, name, beside_other):
-    key = ImageKeyTemplate("images/{source}/{name}").key(source, NOON, DIGEST, name=name, beside_other=beside_other)
+def test_no_source_and_no_name_leaves_the_folder(source, name, is_beside_other):
+    key = ImageKeyTemplate("images/{source}/{name}").key(source, NOON, DIGEST, name=name)
+    key = key_beside(key, DIGEST) if is_beside_other else key
     first, *parts = key.split("/")
     assert first == "images"
     assert len(parts) == 2

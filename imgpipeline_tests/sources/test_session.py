@@ -541,7 +541,8 @@ class AnswerLosingStore:
 
     def __init__(self) -> None:
         self.inner = open_memory_store()
-        self.head, self.get = self.inner.head, self.inner.get
+        self.head, self.get, self.delete = self.inner.head, self.inner.get, self.inner.delete
+        self.create_or_own = self.inner.create_or_own
 
     def create(self, key: str, data: bytes) -> bool:
         if self.inner.create(key, data):

@@ -23,9 +23,8 @@ from itertools import groupby, pairwise
 from operator import itemgetter
 
 from imgpipeline.compat.mapreduce.documents import IS_PRINTABLE, load_documents
-from imgpipeline.compat.mapreduce.inputs import find_job_inputs
-from imgpipeline.compat.mapreduce.outputs import open_job_output
-from imgpipeline.lake.storage.engine import Engine, engine_errors, open_engine
+from imgpipeline.compat.mapreduce.jobs import open_job
+from imgpipeline.lake.storage.engine import Engine, engine_errors
 from imgpipeline.objectstore.files import write
 from imgpipeline.settings import Settings
 
@@ -75,24 +74,11 @@ class LabelHour:
 def count_label_hours(location: str, output: str, settings: Settings, reducers: int | None = None) -> LabelHour:
     """Counts the detections of each label and hour, and writes the counts with the times.
 
-    Args:
-        location: What to read, as for `find_job_inputs`.
-        output: Where to write, as `reducers`: as for `open_job_output`.
-
-    Returns:
-        The counts.
-
-    Raises:
-        ConfigurationError: The input does not exist, or the output cannot be written.
-        PermanentError: A file cannot be read or written, or memory or disk space is short.
-        TransientError: The store does not answer.
+    Arguments and errors are those of `open_job`.
     """
-    inputs = find_job_inputs(location, settings)
-    with (
-        open_engine(memory=settings.duckdb_memory) as engine,
-        open_job_output(output, inputs, engine, settings, reducers) as target,
-    ):
-        load_documents(engine, inputs)
+    with open_job(location, output, settings, reducers) as job:
+        engine = job.engine
+        load_documents(engine, job.inputs)
         documents, malformed = engine.run(
             "SELECT count(*) FILTER (time IS NOT NULL AND labels IS NOT NULL), "
             "count(*) FILTER ((time IS NULL OR labels IS NULL) AND NOT other) FROM documents"
@@ -103,10 +89,10 @@ def count_label_hours(location: str, output: str, settings: Settings, reducers: 
         keys, detections = engine.run("SELECT count(*), coalesce(sum(count), 0)::BIGINT FROM keys")[0]
         unlabelled = engine.value("SELECT count(*) FROM seen") - detections
         for key, pieces in groupby(_printed(engine), itemgetter(0)):
-            stream = target.of(key)
+            stream = job.stream_of(key)
             for _, piece in pieces:
                 write(stream, piece)
-    return LabelHour(len(inputs), documents, detections, keys, malformed, unlabelled)
+    return LabelHour(len(job.inputs), documents, detections, keys, malformed, unlabelled)
 
 
 def _printed(engine: Engine) -> Iterator[tuple[bytes, bytes]]:

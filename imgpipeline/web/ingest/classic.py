@@ -7,7 +7,6 @@ restarted server continues it.
 
 import json
 import logging
-import os
 import platform
 import threading
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from imgpipeline.contracts.times import Clock, utc_now
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, TransientError
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
+from imgpipeline.settings.loading import read_variable
 from imgpipeline.sources.accounts import Totals
 from imgpipeline.sources.board import Board
 from imgpipeline.sources.folder import Pace
@@ -221,7 +221,7 @@ def add_classic(app: FastAPI, settings: Settings, jobs: Jobs, allow: Allow) -> N
     """Adds the routes."""
     _add_start(app, settings, jobs, allow)
     _add_jobs(app, jobs, allow)
-    name = os.environ.get("SERVICE_NAME", "data_generator")
+    name = read_variable("SERVICE_NAME") or "data_generator"
 
     @app.get("/", tags=["data generator"])
     def home() -> PlainTextResponse:

@@ -167,8 +167,9 @@ def test_the_state_of_service_and_data_has_the_classic_form(client, playing):
     assert (data["sequences_subdir_contents_count"], data["sequences_subdir_contents_sample"]) == (1, ["uav"])
 
 
-def test_without_a_data_set_the_state_of_data_is_an_error_with_all_fields(playing, monkeypatch):
-    monkeypatch.setenv("SERVICE_NAME", "generator-7")
+def test_without_a_data_set_the_state_of_data_is_an_error_with_all_fields(playing, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("SERVICE_NAME=generator-7\n")
     with serving(playing.with_settings(dataset_root=None).settings) as other:
         assert other.get("/").text == "generator-7 is running!"
         status = other.get("/status").json()
