@@ -31,7 +31,8 @@ _IMAGES_METADATA = SinkTable(
     "images_metadata",
     (FRAMES.name,),
     """
-    SELECT day, "timestamp"::TIMESTAMP_S AS "timestamp", source, brightness, width, height, source_image_path AS path
+    SELECT day, "timestamp"::TIMESTAMP_S AS "timestamp", source, brightness, image_width AS width,
+           image_height AS height, source_image_path AS path
     FROM frames
     """,
     ("source", "timestamp"),
