@@ -6,6 +6,7 @@ clickhouse://user@host:8123/database, clickhouse+https://user@host:8443/database
 import contextlib
 from collections.abc import Generator, Iterator, Mapping
 from datetime import date
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 import clickhouse_connect
@@ -110,7 +111,7 @@ class ClickHouseSink:
             if isinstance(error, ProgrammingError) or error.code in _REFUSED:
                 raise ConfigurationError(
                     f"ClickHouse refuses {name}: {error}",
-                    next_step="correct its URL, user and password, and grant SELECT, INSERT, CREATE, ALTER and DROP",
+                    next_step="correct the database, user and password, and grant SELECT, INSERT, CREATE, ALTER and DROP",
                 ) from None
             if error.code in _TRANSIENT:
                 raise TransientError(f"{name} takes no rows now, or another export goes on: {error}") from None
@@ -122,6 +123,7 @@ class ClickHouseSink:
     def _connect(self) -> Client:
         return clickhouse_connect.get_client(
             dsn=self._config.url,
+            username=unquote(urlsplit(self._config.url).username or "default"),
             interface="https" if self._config.url.startswith("https:") else "http",
             password=self._config.password.get_secret_value() if self._config.password else "",
             connect_timeout=_TIMEOUT_S,

@@ -83,7 +83,7 @@ async def answer(request: Request) -> Response:
         try:
             engine: Engine = request.app.state.engine
             rows = await asyncio.to_thread(engine.execute, query, settings, sent if "query" in parameters else None)
-        except chdb.ChdbError as error:
+        except (chdb.ChdbError, RuntimeError) as error:
             return refusal(str(error), 500)
     return Response(rows, headers={"X-ClickHouse-Timezone": "UTC"})
 
