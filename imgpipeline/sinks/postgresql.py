@@ -123,6 +123,8 @@ class PostgresqlSink:
         index = SQL("CREATE UNIQUE INDEX IF NOT EXISTS {} ON {} ({})")
         key = SQL(", ").join(map(Identifier, (*table.key, "day")))
         cursor.execute(index.format(Identifier(f"{table.name}_key"), name, key))
+        # Without it, to delete a day reads the rows of all days.
+        cursor.execute(SQL("CREATE INDEX IF NOT EXISTS {} ON {} (day)").format(Identifier(f"{table.name}_day"), name))
         if table is _FRAME_PATHS:
             cursor.execute(_FRAMES_VIEW)
 
