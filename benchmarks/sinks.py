@@ -18,6 +18,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import duckdb
 import psycopg2
@@ -36,7 +37,7 @@ from imgpipeline.settings import Settings, load_settings
 from imgpipeline.sinks.configuration import load_sinks
 from imgpipeline.sinks.exporting import Exporter
 from imgpipeline_tests.servers.chdb_http import PASSWORD, USER
-from imgpipeline_tests.servers.clickhouse_server import ClickHouseServer
+from imgpipeline_tests.servers.clickhouse_server import ClickHouseServer, ask
 from imgpipeline_tests.servers.postgres_server import PostgresServer
 
 _DETECTIONS_A_DAY = 27_400
@@ -156,17 +157,12 @@ def _copy(files: _Files, url: str) -> None:
 
 
 def _insert(files: _Files, url: str) -> None:
-    server = ClickHouseServer.__new__(ClickHouseServer)
-    server.port = int(url.rpartition(":")[2].partition("/")[0])
-    engine = duckdb.connect()
+    port = urlsplit(url).port or 0
+    found = duckdb.connect().sql(f"SELECT * FROM read_parquet('{files[0][1]}', hive_partitioning = false)")  # noqa: S608
+    columns = ", ".join(f'"{name}"' for name in found.columns)
     for day, path in files:
-        columns = ", ".join(
-            f'"{name}"'
-            for name in engine.sql(f"SELECT * FROM read_parquet('{path}', hive_partitioning = false)").columns
-        )  # noqa: S608
-        server.ask(
-            f"INSERT INTO plain (day, {columns}) SELECT toDate32('{day}'), {columns} FROM file('{path}', Parquet)"  # noqa: S608
-        )
+        rows = f"SELECT toDate32('{day}'), {columns} FROM file('{path}', Parquet)"  # noqa: S608
+        ask(port, f"INSERT INTO plain (day, {columns}) {rows}")
 
 
 if __name__ == "__main__":

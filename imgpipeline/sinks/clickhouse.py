@@ -111,7 +111,7 @@ class ClickHouseSink:
             if isinstance(error, ProgrammingError) or error.code in _REFUSED:
                 raise ConfigurationError(
                     f"ClickHouse refuses {name}: {error}",
-                    next_step="correct the database, user and password, and grant SELECT, INSERT, CREATE, ALTER and DROP",
+                    next_step="correct database, user and password, and grant SELECT, INSERT, CREATE, ALTER and DROP",
                 ) from None
             if error.code in _TRANSIENT:
                 raise TransientError(f"{name} takes no rows now, or another export goes on: {error}") from None

@@ -1,15 +1,20 @@
 """What holds for ClickHouse alone: the classic table, its readers while a day is replaced, and overtaken exports."""
 
+import re
 import threading
+from uuid import uuid4
 
 import pyarrow as pa
 import pytest
 
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, PermanentError, TransientError
+from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
 from imgpipeline.sinks.clickhouse import ClickHouseSink
 from imgpipeline.sinks.configuration import load_sinks
 from imgpipeline.sinks.protocol import SinkTable
+from imgpipeline_tests.conftest import REPOSITORY
+from imgpipeline_tests.objectstore.stores import s3_settings
 from imgpipeline_tests.sinks.clickhouse_target import ClickHouseTarget
 from imgpipeline_tests.sinks.days import day_number, frames_of, put_day
 from imgpipeline_tests.sinks.test_exporting import export
@@ -63,7 +68,7 @@ def test_a_reader_never_sees_half_a_day_while_it_is_rebuilt_50_times(target, sin
 
     def poll() -> None:
         while not over.is_set():
-            answer = target.ask(f"SELECT min(build), max(build), count() FROM counted WHERE day = '{MONDAY}'")
+            answer = target.ask(f"SELECT min(build), max(build), count() FROM counted WHERE day = '{MONDAY}'")  # noqa: S608
             seen.append(tuple(map(int, answer.split())))
 
     reader = threading.Thread(target=poll)
@@ -161,3 +166,21 @@ def test_the_variables_of_older_pipelines_name_the_server(monkeypatch):
     assert (config.kind, config.url) == ("clickhouse", "http://@clickhouse-db")
     assert config.password is not None
     assert config.password.get_secret_value() == "p@ss"
+
+
+def test_the_view_of_the_docs_reads_the_bucket_without_a_copy(s3, target):
+    bucket = s3.create_bucket(f"view-{uuid4().hex[:8]}")
+    store = open_store(s3_settings(bucket))
+    for number in range(2):
+        put_day(store, day_number(number), frames_of(day_number(number), 3 + number))
+    page = (REPOSITORY / "docs" / "sinks.md").read_text()
+    create, select = re.search(r"```sql\n(CREATE VIEW .*?;)\n\n(SELECT .*?;)\n", page, re.DOTALL).groups()
+    names = {"https://s3.example.com/bucket": f"{bucket.endpoint}/{bucket.name}/lake", "KEY": bucket.access_key_id}
+    for name, value in {**names, "SECRET": bucket.secret_access_key}.items():
+        create = create.replace(name, value)
+    target.ask(create.removesuffix(";"))
+    answer = target.ask(select.removesuffix(";").replace("2026-01-01", str(day_number(1))))
+    assert sorted(answer.split(b"\n")) == [
+        b"",
+        *(f"{day_number(1)}\t{label}\t4".encode() for label in ("car", "person")),
+    ]
