@@ -4,7 +4,8 @@
     python -m benchmarks.sinks --days 20      some of it; each day as large
 
 The other load is, for PostgreSQL, DuckDB's CSV of each file and COPY into a table of the same columns and key; for
-ClickHouse (chdb behind HTTP), an INSERT of each Parquet file, which the engine reads itself. Both ways take turns.
+ClickHouse (chdb behind HTTP), the client's insert of each file, or one that the engine reads from disk, without a
+client. Both ways take turns.
 """
 
 import argparse
@@ -12,16 +13,17 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+import clickhouse_connect
 import duckdb
 import psycopg2
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from benchmarks.children import Child, run_command
 from benchmarks.place import say
@@ -37,7 +39,7 @@ from imgpipeline.settings import Settings, load_settings
 from imgpipeline.sinks.configuration import load_sinks
 from imgpipeline.sinks.exporting import Exporter
 from imgpipeline_tests.servers.chdb_http import PASSWORD, USER
-from imgpipeline_tests.servers.clickhouse_server import ClickHouseServer, ask
+from imgpipeline_tests.servers.clickhouse_server import ClickHouseServer
 from imgpipeline_tests.servers.postgres_server import PostgresServer
 
 _DETECTIONS_A_DAY = 27_400
@@ -54,7 +56,7 @@ def main() -> None:
     if sys.argv[1:] == ["task"]:
         task = json.load(sys.stdin)
         began_s = time.perf_counter()
-        {"export": _export, "copy": _copy, "insert": _insert}[task["kind"]](**task["arguments"])
+        {"export": _export, "copy": _copy, "insert": _insert, "read": _read}[task["kind"]](**task["arguments"])
         print(json.dumps({"result": {"seconds": time.perf_counter() - began_s}}))
         return
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sinks", description="Measure exports to databases.")
@@ -66,11 +68,13 @@ def main() -> None:
         files = _make_days(open_store(settings), folder / "store", days)
         postgres = stack.enter_context(PostgresServer())
         clickhouse = stack.enter_context(ClickHouseServer(folder / "clickhouse"))
-        url = f"clickhouse://{USER}:{PASSWORD}@127.0.0.1:{clickhouse.port}/default"
+        clickhouse.ask("CREATE DATABASE other")
+        url = f"clickhouse://{USER}:{PASSWORD}@127.0.0.1:{clickhouse.port}"
         columns = ("target", "days", "detections", "export", "plain load", "ratio", "goal", "peak of the export")
         rows = [
-            _compare("PostgreSQL", settings, files, postgres.url, "copy", lambda: _like_postgres(postgres.url)),
-            _compare("ClickHouse", settings, files, url, "insert", lambda: _like_clickhouse(clickhouse)),
+            _compare("PostgreSQL", settings, files, postgres.url, "copy"),
+            _compare("ClickHouse, client", settings, files, f"{url}/default", "insert"),
+            _compare("ClickHouse, engine", settings, files, f"{url}/other", "read"),
         ]
     print(Table(columns, rows).render())
 
@@ -87,7 +91,7 @@ def _make_days(store: ObjectStore, root: Path, count: int) -> _Files:
         for number in range(count):
             day = DAY + timedelta(days=number)
             shifted = (
-                f'SELECT * EXCLUDE (day) REPLACE ("timestamp" + INTERVAL {number} DAY AS "timestamp", '  # noqa: S608
+                f'SELECT * EXCLUDE (day) REPLACE ("timestamp" + INTERVAL {number} DAY AS "timestamp", '  # noqa: S608 - own SQL
                 f"'{day}' || substr(frame_id, 11) AS frame_id) FROM {_TABLE} ORDER BY ALL"
             )
             data, _ = write_parquet(opened.engine, shifted, replace(manifest, day=day), object_bytes=500_000_000)
@@ -98,9 +102,7 @@ def _make_days(store: ObjectStore, root: Path, count: int) -> _Files:
     return files
 
 
-def _compare(
-    name: str, settings: Settings, files: _Files, url: str, plain: str, make_table: Callable[[], None]
-) -> tuple[str, ...]:
+def _compare(name: str, settings: Settings, files: _Files, url: str, plain: str) -> tuple[str, ...]:
     """Returns the row of one target."""
     chosen = settings.model_copy(update={"sinks": load_settings(sinks=f"target={url}?tables={_TABLE}").sinks})
     chosen.model_fields_set.add("sinks")
@@ -109,8 +111,6 @@ def _compare(
     for start in range(0, len(files), size):
         part = files[start : start + size]
         exported = _child(chosen, "export", first=part[0][0], last=part[-1][0])
-        if start == 0:
-            make_table()
         loaded = _child(chosen, plain, files=part, url=url)
         export_s, plain_s = export_s + exported.result["seconds"], plain_s + loaded.result["seconds"]
         peak_mib = max(peak_mib, exported.peak_mib)
@@ -127,15 +127,6 @@ def _child(settings: Settings, kind: str, **arguments: Any) -> Child:
     return run_command(command, settings, task={"kind": kind, "arguments": arguments})
 
 
-def _like_postgres(url: str) -> None:
-    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
-        cursor.execute(f"CREATE TABLE plain (LIKE {_TABLE} INCLUDING ALL)")
-
-
-def _like_clickhouse(server: ClickHouseServer) -> None:
-    server.ask(f"CREATE TABLE plain AS {_TABLE}")
-
-
 def _export(first: str, last: str) -> None:
     settings = load_settings()
     exporter = Exporter(open_store(settings), settings, load_sinks(settings)[0])
@@ -146,9 +137,11 @@ def _export(first: str, last: str) -> None:
 
 def _copy(files: _Files, url: str) -> None:
     engine = duckdb.connect()
+    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE TABLE IF NOT EXISTS plain (LIKE {_TABLE} INCLUDING ALL)")
     with psycopg2.connect(url) as connection, tempfile.NamedTemporaryFile(suffix=".csv") as csv:
         for day, path in files:
-            rows = engine.sql(f"SELECT DATE '{day}' AS day, * FROM read_parquet('{path}', hive_partitioning = false)")  # noqa: S608
+            rows = engine.sql(f"SELECT DATE '{day}' AS day, * FROM read_parquet('{path}', hive_partitioning = false)")  # noqa: S608 - own SQL
             rows.write_csv(csv.name, header=True)
             columns = ", ".join(f'"{column}"' for column in rows.columns)
             with connection.cursor() as cursor, Path(csv.name).open("rb") as file:
@@ -157,12 +150,21 @@ def _copy(files: _Files, url: str) -> None:
 
 
 def _insert(files: _Files, url: str) -> None:
-    port = urlsplit(url).port or 0
-    found = duckdb.connect().sql(f"SELECT * FROM read_parquet('{files[0][1]}', hive_partitioning = false)")  # noqa: S608
-    columns = ", ".join(f'"{name}"' for name in found.columns)
+    client = clickhouse_connect.get_client(dsn=url, autogenerate_session_id=False)
+    client.command(f"CREATE TABLE IF NOT EXISTS plain AS {_TABLE}")
     for day, path in files:
-        rows = f"SELECT toDate32('{day}'), {columns} FROM file('{path}', Parquet)"  # noqa: S608
-        ask(port, f"INSERT INTO plain (day, {columns}) {rows}")
+        rows = pq.read_table(path, partitioning=None)
+        days = pa.array([date.fromisoformat(day)] * rows.num_rows, pa.date32())
+        client.insert_arrow("plain", rows.append_column("day", days))
+
+
+def _read(files: _Files, url: str) -> None:
+    client = clickhouse_connect.get_client(dsn=url, autogenerate_session_id=False)
+    client.command(f"CREATE TABLE IF NOT EXISTS plain AS {_TABLE}")
+    columns = ", ".join(f'"{name}"' for name in pq.read_schema(files[0][1]).names)
+    for day, path in files:
+        rows = f"SELECT toDate32('{day}'), {columns} FROM file('{path}', Parquet)"  # noqa: S608 - own SQL
+        client.command(f"INSERT INTO plain (day, {columns}) {rows}")
 
 
 if __name__ == "__main__":

@@ -159,18 +159,18 @@ def _replace(client: Client, table: SinkTable, day: date, rows: pa.RecordBatchRe
 
         def write_version(version: str, count: int) -> None:
             values = {"name": table.name, "day": day, "version": version, "rows": count}
-            client.command(f"{_INSERT_VERSION} FROM (SELECT count() FROM {staging})", values)  # noqa: S608
+            client.command(f"{_INSERT_VERSION} FROM (SELECT count() FROM {staging})", values)  # noqa: S608 - own SQL
 
         if rows is not None:
             client.raw_insert(staging, rows.schema.names, _arrow_stream(rows), fmt="ArrowStream")
-        count = int(client.command(f"SELECT count() FROM {staging}"))  # type: ignore[arg-type]  # noqa: S608
+        [(count,)] = client.query(f"SELECT count() FROM {staging}").result_rows  # noqa: S608 - own SQL
         write_version("", 0)
         # To replace a partition by none is refused.
         change = f"REPLACE PARTITION '{day}' FROM" if count else f"MOVE PARTITION '{day}' TO TABLE"
         client.command(f"ALTER TABLE {identifier(table.name)} {change} {staging}")
         if version:
             write_version(version, count)
-        return count
+        return int(count)
 
 
 @contextlib.contextmanager

@@ -114,6 +114,9 @@ class PostgresqlSink:
     def _prepare(self, cursor: Any, table: SinkTable, schema: pa.Schema) -> None:
         """Creates tables and columns that are missing, and waits for another export of the same table."""
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"imgpipeline {table.name}"])
+        cursor.execute("SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s)", [f'"{table.name}"'])
+        if {name for (name,) in cursor.fetchall()}.issuperset(schema.names):
+            return  # the statements below lock readers out until the end of the transaction
         cursor.execute(_CREATE_VERSIONS)
         name = Identifier(table.name)
         cursor.execute(SQL("CREATE TABLE IF NOT EXISTS {} (day date)").format(name))

@@ -25,17 +25,12 @@ class ClickHouseServer(Server):
         self.process = ServerProcess("clickhouse", command, work_dir / "clickhouse.log")
 
     def ask(self, query: str, database: str = "default") -> bytes:
-        """Execute a query; see `ask`."""
-        return ask(self.port, query, database)
+        """Execute a query by HTTP, as any client might, and return the answer.
 
-
-def ask(port: int, query: str, database: str = "default") -> bytes:
-    """Execute a query by HTTP, as any client might, and return the answer.
-
-    Raises:
-        urllib.error.HTTPError: It is refused.
-    """
-    request = urllib.request.Request(f"http://{LOOPBACK}:{port}/?database={database}", query.encode())
-    request.add_header("Authorization", "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode())
-    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - our own URL
-        return bytes(answer.read())
+        Raises:
+            urllib.error.HTTPError: It is refused.
+        """
+        request = urllib.request.Request(f"http://{LOOPBACK}:{self.port}/?database={database}", query.encode())
+        request.add_header("Authorization", "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode())
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - our own URL
+            return bytes(answer.read())

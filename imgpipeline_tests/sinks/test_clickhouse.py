@@ -68,7 +68,7 @@ def test_a_reader_never_sees_half_a_day_while_it_is_rebuilt_50_times(target, sin
 
     def poll() -> None:
         while not over.is_set():
-            answer = target.ask(f"SELECT min(build), max(build), count() FROM counted WHERE day = '{MONDAY}'")  # noqa: S608
+            answer = target.ask(f"SELECT min(build), max(build), count() FROM counted WHERE day = '{MONDAY}'")  # noqa: S608 - own SQL
             seen.append(tuple(map(int, answer.split())))
 
     reader = threading.Thread(target=poll)
