@@ -22,6 +22,7 @@ from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.cli import command
 from imgpipeline_tests.examples import ALL_EXAMPLES
 from imgpipeline_tests.parameter_ids import short_id
+from imgpipeline_tests.servers.clickhouse_server import ClickHouseServer
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.mosquitto import Mosquitto
 from imgpipeline_tests.servers.postgres_server import PostgresServer
@@ -30,7 +31,7 @@ from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SERVER_FIXTURES = {"kafka", "s3", "postgres", "toxiproxy", "hadoop", "mosquitto"}
+SERVER_FIXTURES = {"kafka", "s3", "postgres", "toxiproxy", "hadoop", "mosquitto", "clickhouse"}
 DATA_FIXTURES = {"shared_data"}
 
 STEERS_TESTS = {"IMGPIPELINE_REQUIRE_SERVERS", "IMGPIPELINE_TEST_DATA"}
@@ -192,6 +193,13 @@ def memory() -> ObjectStore:
 def postgres() -> Iterator[PostgresServer]:
     """The session's PostgreSQL; `postgres.create_database(name)` gives a test a database of its own."""
     with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseServer]:
+    """The session's ClickHouse; `clickhouse.ask("CREATE DATABASE …")` gives a test a database of its own."""
+    with ClickHouseServer(tmp_path_factory.mktemp("clickhouse")) as server:
         yield server
 
 

@@ -21,6 +21,7 @@ _EXAMPLE = "warehouse=postgresql://user:password@host/database"
 _CLASSIC = {
     "elasticsearch": ("ES_HOST_URL", "ES_USERNAME", "ES_PASSWORD"),
     "opensearch": ("ES_HOST_URL", "ES_USERNAME", "ES_PASSWORD"),
+    "clickhouse": ("CLICKHOUSE_HOST", "CLICKHOUSE_USER", "CLICKHOUSE_PASSWORD"),
     "meilisearch": ("MEILI_HTTP_ADDR", "", "MEILI_MASTER_KEY"),
 }
 """Variables with URL, user and password of older pipelines, by kind."""
@@ -54,7 +55,7 @@ def _classic_url(kind: str) -> str:
         raise ConfigurationError(
             "IMGPIPELINE_SINKS names a sink without a URL.", next_step=f"{given}write NAME=URL, such as {_EXAMPLE}"
         )
-    parts = urlsplit(address)
+    parts = urlsplit(address if "://" in address else f"http://{address}")
     user, password = (quote(read_variable(name) or "" if name else "", safe="") for name in variables[1:])
     login = f"{user}:{password}@" if (user or password) and "@" not in parts.netloc else ""
     return urlunsplit((f"{kind}+{parts.scheme}", login + parts.netloc, parts.path, parts.query, ""))

@@ -114,6 +114,9 @@ class PostgresqlSink:
     def _prepare(self, cursor: Any, table: SinkTable, schema: pa.Schema) -> None:
         """Creates tables and columns that are missing, and waits for another export of the same table."""
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"imgpipeline {table.name}"])
+        cursor.execute("SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s)", [f'"{table.name}"'])
+        if {name for (name,) in cursor.fetchall()}.issuperset(schema.names):
+            return  # the statements below lock readers out until the end of the transaction
         cursor.execute(_CREATE_VERSIONS)
         name = Identifier(table.name)
         cursor.execute(SQL("CREATE TABLE IF NOT EXISTS {} (day date)").format(name))
@@ -123,6 +126,8 @@ class PostgresqlSink:
         index = SQL("CREATE UNIQUE INDEX IF NOT EXISTS {} ON {} ({})")
         key = SQL(", ").join(map(Identifier, (*table.key, "day")))
         cursor.execute(index.format(Identifier(f"{table.name}_key"), name, key))
+        # Without it, to delete a day reads the rows of all days.
+        cursor.execute(SQL("CREATE INDEX IF NOT EXISTS {} ON {} (day)").format(Identifier(f"{table.name}_day"), name))
         if table is _FRAME_PATHS:
             cursor.execute(_FRAMES_VIEW)
 

@@ -7,11 +7,13 @@ import pytest
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.objectstore.stores import fresh_store
 from imgpipeline_tests.sinks.meilisearch_target import MeilisearchTarget
+from imgpipeline_tests.sinks.clickhouse_target import ClickHouseTarget
 from imgpipeline_tests.sinks.targets import PostgresTarget, Target
 
 TARGETS: dict[str, Callable[[pytest.FixtureRequest], Target]] = {
     "postgresql": lambda ask: PostgresTarget(ask.getfixturevalue("postgres"), ask.getfixturevalue("toxiproxy")),
     "meilisearch": MeilisearchTarget,
+    "clickhouse": lambda ask: ClickHouseTarget(ask.getfixturevalue("clickhouse"), ask.getfixturevalue("toxiproxy")),
 }
 
 
