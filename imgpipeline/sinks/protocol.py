@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
 from hashlib import sha256
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pydantic import SecretStr
 
@@ -123,3 +123,14 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Closes the connection."""
+
+
+@runtime_checkable
+class Searchable(Protocol):
+    """A sink whose detections can be searched; its methods raise the errors of `Sink`."""
+
+    def search(self, label: str, size: int) -> list[dict[str, Any]]:
+        """Returns the newest detections of a label, at most `size`; none before the first export."""
+
+    def count(self) -> int:
+        """Returns the number of all detections that it has."""

@@ -6,14 +6,20 @@ import pytest
 
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.objectstore.stores import fresh_store
+from imgpipeline_tests.sinks.search_target import search_target
 from imgpipeline_tests.sinks.targets import PostgresTarget, Target
 
 TARGETS: dict[str, Callable[[pytest.FixtureRequest], Target]] = {
     "postgresql": lambda ask: PostgresTarget(ask.getfixturevalue("postgres"), ask.getfixturevalue("toxiproxy")),
+    "opensearch": lambda ask: search_target(ask, "opensearch"),
+    "elasticsearch": lambda ask: search_target(ask, "elasticsearch"),
 }
+SLOW = {"elasticsearch"}
+"""Targets that repeat what another one proves with a client of their own."""
+MARKS = (pytest.mark.servers, pytest.mark.slow)
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.servers) for name in TARGETS])
+@pytest.fixture(params=[pytest.param(name, marks=MARKS[: 1 + (name in SLOW)]) for name in TARGETS])
 def target(request: pytest.FixtureRequest) -> Target:
     """An empty system of each kind."""
     return TARGETS[request.param](request)
