@@ -55,9 +55,12 @@ class OpenSearchServer(Server):
             urllib.error.HTTPError: The server refused it.
         """
         body = None if document is None else json.dumps(document).encode()
-        request = urllib.request.Request(self.url + path, body, {"Content-Type": "application/json"}, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - our own URL
+        with urllib.request.urlopen(self._request(method, path, body), timeout=60) as answer:  # noqa: S310 - our own URL
             return json.loads(answer.read() or b"null")
+
+    def _request(self, method: str, path: str, body: bytes | None) -> urllib.request.Request:
+        json_type = {"Content-Type": "application/json"}
+        return urllib.request.Request(self.url + path, body, json_type, method=method)  # noqa: S310 - our own URL
 
     def documents(self, index: str, query: str) -> Iterator[dict[str, Any]]:
         """Yield the documents that a query in Lucene's syntax finds, by scrolling; none if there is no such index."""

@@ -14,16 +14,22 @@ import threading
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
 
-_MEDIA_TYPE = re.compile(r"application/vnd\.elasticsearch\+(?P<form>json|x-ndjson)\s*;\s*compatible-with=(?P<version>\d+)")
+_MEDIA_TYPE = re.compile(
+    r"application/vnd\.elasticsearch\+(?P<form>json|x-ndjson)\s*;\s*compatible-with=(?P<version>\d+)"
+)
 _VERSION = "9.1.4"
 
 
 class SearchFront:
-    """One proxy; a context manager."""
+    """One proxy; a context manager.
+
+    Attributes:
+        busy: How many bulk requests it refuses from now on, each of their items with status 429.
+    """
 
     def __init__(self, target_port: int, login: str, *, elasticsearch: bool, certificate: Path | None = None) -> None:
         """Prepare a proxy.
@@ -34,10 +40,12 @@ class SearchFront:
             elasticsearch: Whether it behaves like Elasticsearch.
             certificate: Its certificate with its key, for HTTPS.
         """
-        self.port = free_port()
+        self.port, self.busy = free_port(), 0
+        front = self
 
         class Handler(_Handler):
             target = target_port
+            owner = front
             authorization = "Basic " + base64.b64encode(login.encode()).decode()
             is_elasticsearch = elasticsearch
 
@@ -49,7 +57,7 @@ class SearchFront:
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 
-    def __enter__(self) -> "SearchFront":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -62,6 +70,7 @@ class SearchFront:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     target: int
+    owner: SearchFront
     authorization: str
     is_elasticsearch: bool
 
@@ -76,6 +85,9 @@ class _Handler(BaseHTTPRequestHandler):
             accepted and sent and accepted["version"] != sent["version"]
         ):
             self._answer_json(400, _error(400, "media_type_header_exception", "Invalid media-type value on headers"))
+        elif self.owner.busy and self.path.endswith("/_bulk"):
+            self.owner.busy -= 1
+            self._refuse_items(len(body.splitlines()) // 2)
         else:
             plain = f"application/{sent['form']}" if sent else self.headers.get("Content-Type")
             self._pass_on(body, plain or "application/json", accepted and accepted[0])
@@ -104,6 +116,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer_json(401, _error(401, "security_exception", reason))
         else:
             self._answer(401, b"Unauthorized", "text/plain")
+
+    def _refuse_items(self, count: int) -> None:
+        refused = {"status": 429, "error": {"type": "rejected_execution_exception", "reason": "rejected execution"}}
+        self._answer_json(200, {"took": 1, "errors": True, "items": [{"index": refused} for _ in range(count)]})
 
     def _answer_json(self, status: int, document: Any) -> None:
         self._answer(status, json.dumps(document).encode(), "application/json")

@@ -15,17 +15,17 @@ from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
 from imgpipeline_tests.sinks.days import Row, in_order
 from imgpipeline_tests.sinks.targets import WRONG, config_of
 
-USER, PASSWORD = "indexer", "p@ss/w:rd-canary"
+USER, PASSWORD = "indexer", "password-canary"
 
 
 class SearchTarget:
     """All indices of the session's OpenSearch, which are empty at first."""
 
     def __init__(self, engine: OpenSearchServer, toxiproxy: ToxiproxyServer, kind: str, front: SearchFront) -> None:
-        self.engine = engine
+        self.engine, self.front = engine, front
         engine.clear()
         self._proxy = toxiproxy.create_proxy(front.port)
-        self.config = config_of(f"{kind}+http://{USER}:p%40ss%2Fw%3Ard-canary@{self._proxy.address}")
+        self.config = config_of(f"{kind}+http://{USER}:{PASSWORD}@{self._proxy.address}")
         self.refused = replace(self.config, password=SecretStr(WRONG))
 
     def rows(self, table: SinkTable, day: date) -> list[Row]:
@@ -50,5 +50,5 @@ def search_target(ask: pytest.FixtureRequest, kind: str) -> SearchTarget:
     engine = ask.getfixturevalue("opensearch")
     front = SearchFront(engine.port, f"{USER}:{PASSWORD}", elasticsearch=kind == "elasticsearch")
     front.__enter__()
-    ask.addfinalizer(lambda: front.__exit__())
+    ask.addfinalizer(front.__exit__)
     return SearchTarget(engine, ask.getfixturevalue("toxiproxy"), kind, front)
