@@ -4,9 +4,11 @@ import threading
 from dataclasses import replace
 from datetime import date
 
+import pyarrow as pa
 import pytest
 
 from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
+from imgpipeline.lake.days.summary_inputs import open_tables
 from imgpipeline.settings import load_settings
 from imgpipeline.settings.loading import unknown_settings
 from imgpipeline.sinks.configuration import load_sinks, open_sink
@@ -265,3 +267,39 @@ def test_a_password_that_is_not_quoted_is_refused_and_not_shown(password):
     with pytest.raises(ConfigurationError, match="%2F") as refused:
         config_of(f"opensearch+http://user:{password}@host")
     assert "can" not in str(refused.value)
+
+
+def test_a_day_has_no_version_while_its_documents_are_replaced(store, target):
+    """So that a store that returns to the old version exports it again after a crash."""
+    put_day(store, MONDAY, frames_of(MONDAY, 2))
+    export(store, target)
+    made = exporter(store, target)
+    table = made.tables[0]
+
+    def failing():
+        yield from rows_of(store, table).to_batches()
+        assert made.sink.stored_days(table) == {}
+        raise OSError("the disk of the engine is full")
+
+    with pytest.raises(OSError, match="full"):
+        made.sink.replace_day(
+            table, MONDAY, pa.RecordBatchReader.from_batches(rows_of(store, table).schema, failing()), "v"
+        )
+    assert [(each.table, each.day) for each in made.differences()] == [(table, MONDAY)]
+
+
+def test_a_day_whose_documents_another_export_changed_is_exported_again(store, target):
+    put_day(store, MONDAY, frames_of(MONDAY, 2))
+    made = exporter(store, target)
+    table = made.tables[0]
+    rows = rows_of(store, table)
+    doubled = pa.RecordBatchReader.from_batches(rows.schema, [*rows.to_batches(), *rows.to_batches()])
+    with pytest.raises(TransientError, match="at the same time"):  # there are fewer documents than rows were written
+        made.sink.replace_day(table, MONDAY, doubled, "v")
+    assert made.sink.stored_days(table) == {}
+
+
+def rows_of(store, table) -> pa.Table:
+    """Return the rows of Monday as the export reads them."""
+    with open_tables(store, table.stored, MONDAY, memory=None) as opened:
+        return opened.engine.connection.sql(table.query).to_arrow_table()
