@@ -59,12 +59,13 @@ def main() -> int:
         install_tools()
         install_kafka()
         install_hadoop()
+        install_opensearch()
         install_versitygw()
         install_toxiproxy()
     except InstallError as error:
         print(f"make servers: {error}", file=sys.stderr)
         return 1
-    ready = "Kafka, Hadoop, versitygw (S3), toxiproxy, PostgreSQL, Mosquitto, nginx, GStreamer (RTSP) and Chromium"
+    ready = "Kafka, Hadoop, OpenSearch, versitygw (S3), toxiproxy, PostgreSQL, Mosquitto, nginx, GStreamer and Chromium"
     say(f"{ready} are ready after {time.monotonic() - started_s:.1f} s")
     return 0
 
@@ -96,7 +97,7 @@ def install_tools() -> None:
 def missing_tools() -> list[str]:
     """Name the tools to install; what only fetches or builds is not asked for where its work is done."""
     needed = ["java", "openssl", "mosquitto_pub", "chromium", "curl"]
-    if not (is_there(programs.kafka_jars) and is_there(programs.hadoop_jars)):
+    if not all(map(is_there, (programs.kafka_jars, programs.hadoop_jars, programs.opensearch_jars))):
         needed.append("mvn")
     if not (is_there(programs.versitygw) and is_there(programs.toxiproxy)):
         needed.append("go")
@@ -149,6 +150,15 @@ def install_hadoop() -> None:
         InstallError: Maven failed.
     """
     fetch_jars("hadoop", programs.HADOOP_VERSION, programs.hadoop_jars, "9 jars through Maven, 51 MB")
+
+
+def install_opensearch() -> None:
+    """Fetch OpenSearch, which two sinks are tested with, through Maven.
+
+    Raises:
+        InstallError: Maven failed.
+    """
+    fetch_jars("opensearch", programs.OPENSEARCH_VERSION, programs.opensearch_jars, "95 jars through Maven, 53 MB")
 
 
 def fetch_jars(name: str, version: str, find: Callable[[], Path], size: str) -> None:

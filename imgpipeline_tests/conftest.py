@@ -25,18 +25,19 @@ from imgpipeline_tests.parameter_ids import short_id
 from imgpipeline_tests.servers.clickhouse_server import ClickHouseServer
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.mosquitto import Mosquitto
+from imgpipeline_tests.servers.opensearch import OpenSearchServer
 from imgpipeline_tests.servers.postgres_server import PostgresServer
 from imgpipeline_tests.servers.programs import CACHE_HOME, MissingProgramError
 from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SERVER_FIXTURES = {"kafka", "s3", "postgres", "toxiproxy", "hadoop", "mosquitto", "clickhouse"}
+SERVER_FIXTURES = {"kafka", "s3", "postgres", "toxiproxy", "hadoop", "mosquitto", "clickhouse", "opensearch"}
 DATA_FIXTURES = {"shared_data"}
 
 STEERS_TESTS = {"IMGPIPELINE_REQUIRE_SERVERS", "IMGPIPELINE_TEST_DATA"}
 SESSION_MARK = "TEST_SESSION_OF_IMGPIPELINE"
-SETTING_PREFIXES = ("IMGPIPELINE_", "KAFKA_", "AWS_", "HETZNER_", "MQTT_", "S3_", "RTSP_")
+SETTING_PREFIXES = ("IMGPIPELINE_", "KAFKA_", "AWS_", "HETZNER_", "MQTT_", "S3_", "RTSP_", "ES_")
 
 # Partitions are made when the definitions are imported, which is before any fixture; a test itself does not see this.
 os.environ["IMGPIPELINE_REDETECT_MODELS"] = "demo,yolox-nano,yolov4-tiny"
@@ -207,6 +208,13 @@ def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseS
 def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
     """The session's MQTT broker; a test of faults starts a `Mosquitto` of its own."""
     with Mosquitto(tmp_path_factory.mktemp("mosquitto")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def opensearch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenSearchServer]:
+    """The session's OpenSearch; `opensearch.clear()` removes all indices."""
+    with OpenSearchServer(tmp_path_factory.mktemp("opensearch")) as server:
         yield server
 
 

@@ -30,6 +30,7 @@ with {call} as server:
     ("module", "name", "call"),
     [
         ("kafka_broker", "KafkaBroker", "KafkaBroker(pathlib.Path(sys.argv[1]))"),
+        ("opensearch", "OpenSearchServer", "OpenSearchServer(pathlib.Path(sys.argv[1]))"),
         ("s3_server", "S3Server", "S3Server(pathlib.Path(sys.argv[1]))"),
         ("postgres_server", "PostgresServer", "PostgresServer()"),
         ("toxiproxy", "ToxiproxyServer", "ToxiproxyServer(pathlib.Path(sys.argv[1]))"),

@@ -17,8 +17,10 @@ CLASSIC: Final[Mapping[str, str]] = {
     "the times of the frames give the frame rate": "FRAME_RATE",
     "use `imgpipeline ingest mqtt --mqtt-topic`": "MQTT_TOPIC",
     "set MQTT_HOST, MQTT_PORT, MQTT_USERNAME, MQTT_PASSWORD, or settings that begin with IMGPIPELINE_MQTT_": "MQTT_*",
-    "Elasticsearch, Meilisearch, PostgreSQL and ClickHouse are not filled yet; use `imgpipeline export duckdb`": (
-        "ES_* MEILI_* POSTGRES_* CLICKHOUSE_*"
+    "add `elasticsearch` or `opensearch` to IMGPIPELINE_SINKS, which then reads ES_HOST_URL, ES_USERNAME and "
+    "ES_PASSWORD": "ES_*",
+    "Meilisearch, PostgreSQL and ClickHouse are not filled yet; use `imgpipeline export duckdb`": (
+        "MEILI_* POSTGRES_* CLICKHOUSE_*"
     ),
     "there are no containers in this release; docs/site.md sets up a site": (
         "TRAEFIK_* ELASTIC_VERSION HADOOP_IMAGE DOMAIN_BASE BASIC_AUTH_FILE"

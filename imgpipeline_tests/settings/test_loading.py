@@ -323,8 +323,8 @@ READ = {
     "MQTT_HOST", "MQTT_PORT", "MQTT_USERNAME", "MQTT_PASSWORD", "RTSP_URL", "SERVICE_NAME",
 }  # fmt: skip
 ANNOUNCED = {
-    "S3_BUCKET_NAME": "IMGPIPELINE_STORE_URL=s3://", "ES_HOST_URL": "Elasticsearch", "ES_USERNAME": "Elasticsearch",
-    "ES_PASSWORD": "Elasticsearch", "TRAEFIK_VERSION": "containers", "ELASTIC_VERSION": "containers",
+    "S3_BUCKET_NAME": "IMGPIPELINE_STORE_URL=s3://", "ES_HOST_URL": "IMGPIPELINE_SINKS", "ES_USERNAME": "opensearch",
+    "ES_PASSWORD": "`elasticsearch`", "TRAEFIK_VERSION": "containers", "ELASTIC_VERSION": "containers",
     "HADOOP_IMAGE": "containers", "DOMAIN_BASE": "containers", "BASIC_AUTH_FILE": "containers",
     "MEILI_MASTER_KEY": "Meilisearch", "CAR_TOPIC": "IMGPIPELINE_KAFKA_TOPIC", "OUTPUT_TOPIC": "publish",
     "PERSON_TOPIC": "IMGPIPELINE_KAFKA_TOPIC", "PEOPLE_TOPIC": "IMGPIPELINE_KAFKA_TOPIC",
