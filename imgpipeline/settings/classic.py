@@ -19,9 +19,9 @@ CLASSIC: Final[Mapping[str, str]] = {
     "set MQTT_HOST, MQTT_PORT, MQTT_USERNAME, MQTT_PASSWORD, or settings that begin with IMGPIPELINE_MQTT_": "MQTT_*",
     "add `elasticsearch` or `opensearch` to IMGPIPELINE_SINKS, which then reads ES_HOST_URL, ES_USERNAME and "
     "ES_PASSWORD": "ES_*",
-    "Meilisearch, PostgreSQL and ClickHouse are not filled yet; use `imgpipeline export duckdb`": (
-        "MEILI_* POSTGRES_* CLICKHOUSE_*"
-    ),
+    "add `meilisearch` to IMGPIPELINE_SINKS, which then reads MEILI_HTTP_ADDR and MEILI_MASTER_KEY": "MEILI_*",
+    "add `clickhouse` to IMGPIPELINE_SINKS, which then reads CLICKHOUSE_HOST": "CLICKHOUSE_*",
+    "set IMGPIPELINE_SINKS=NAME=postgresql://USER:PASSWORD@HOST/DATABASE": "POSTGRES_*",
     "there are no containers in this release; docs/site.md sets up a site": (
         "TRAEFIK_* ELASTIC_VERSION HADOOP_IMAGE DOMAIN_BASE BASIC_AUTH_FILE"
     ),

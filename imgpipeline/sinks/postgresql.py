@@ -23,7 +23,6 @@ from imgpipeline.lake.schema.tables import FRAMES
 from imgpipeline.sinks.protocol import SHARED_TABLES, SinkConfig, SinkTable, StoredDay
 
 _TIMEOUT_S = 10
-_VERSIONS = "imgpipeline_exports"
 _CREATE_VERSIONS = """
 CREATE TABLE IF NOT EXISTS imgpipeline_exports
 (table_name text, day date, version text, rows bigint, exported_at timestamptz, PRIMARY KEY (table_name, day))
@@ -75,7 +74,8 @@ class PostgresqlSink:
     def stored_days(self, table: SinkTable) -> Mapping[date, StoredDay]:
         """See `Sink`."""
         with self._transaction() as cursor:
-            if not _exists(cursor, _VERSIONS):
+            # A table that somebody dropped has no days, so that it is exported again.
+            if not (_exists(cursor, table.name) and _exists(cursor, "imgpipeline_exports")):
                 return {}
             cursor.execute(_DAYS, [table.name])
             return {day: StoredDay(*rest) for day, *rest in cursor.fetchall()}
@@ -126,7 +126,6 @@ class PostgresqlSink:
         index = SQL("CREATE UNIQUE INDEX IF NOT EXISTS {} ON {} ({})")
         key = SQL(", ").join(map(Identifier, (*table.key, "day")))
         cursor.execute(index.format(Identifier(f"{table.name}_key"), name, key))
-        # Without it, to delete a day reads the rows of all days.
         cursor.execute(SQL("CREATE INDEX IF NOT EXISTS {} ON {} (day)").format(Identifier(f"{table.name}_day"), name))
         if table is _FRAME_PATHS:
             cursor.execute(_FRAMES_VIEW)

@@ -98,10 +98,10 @@ class OpenSearchSink:
         buckets = found["days"]["buckets"]
         return {date.fromisoformat(each["key_as_string"][:10]): each["doc_count"] for each in buckets}
 
-    def search(self, label: str, size: int) -> list[dict[str, Any]]:
+    def search(self, text: str, size: int) -> list[dict[str, Any]]:
         """See `Searchable`."""
         newest = [{"processing_timestamp": {"order": "desc", "unmapped_type": "date"}}]
-        found = self._search(DETECTION_DOCUMENTS.name, query={"match": {"label": label}}, size=size, sort=newest)
+        found = self._search(DETECTION_DOCUMENTS.name, query={"match": {"label": text}}, size=size, sort=newest)
         return [hit["_source"] for hit in found["hits"]["hits"]]
 
     def count(self) -> int:

@@ -326,12 +326,12 @@ ANNOUNCED = {
     "S3_BUCKET_NAME": "IMGPIPELINE_STORE_URL=s3://", "ES_HOST_URL": "IMGPIPELINE_SINKS", "ES_USERNAME": "opensearch",
     "ES_PASSWORD": "`elasticsearch`", "TRAEFIK_VERSION": "containers", "ELASTIC_VERSION": "containers",
     "HADOOP_IMAGE": "containers", "DOMAIN_BASE": "containers", "BASIC_AUTH_FILE": "containers",
-    "MEILI_MASTER_KEY": "Meilisearch", "CAR_TOPIC": "IMGPIPELINE_KAFKA_TOPIC", "OUTPUT_TOPIC": "publish",
+    "MEILI_MASTER_KEY": "`meilisearch`", "CAR_TOPIC": "IMGPIPELINE_KAFKA_TOPIC", "OUTPUT_TOPIC": "publish",
     "PERSON_TOPIC": "IMGPIPELINE_KAFKA_TOPIC", "PEOPLE_TOPIC": "IMGPIPELINE_KAFKA_TOPIC",
     "INPUT_TOPIC": "IMGPIPELINE_KAFKA_TOPIC",
     "YOLO_MODEL_PATH": "IMGPIPELINE_MODEL", "CSV_PATH": "--csv-file", "FRAME_RATE": "times of the frames",
-    "POSTGRES_DB": "PostgreSQL", "POSTGRES_USER": "PostgreSQL", "POSTGRES_PASSWORD": "PostgreSQL",
-    "CLICKHOUSE_HOST": "ClickHouse", "CLICKHOUSE_PORT": "ClickHouse", "MQTT_TOPIC": "--mqtt-topic",
+    "POSTGRES_DB": "postgresql://", "POSTGRES_USER": "postgresql://", "POSTGRES_PASSWORD": "postgresql://",
+    "CLICKHOUSE_HOST": "`clickhouse`", "CLICKHOUSE_PORT": "`clickhouse`", "MQTT_TOPIC": "--mqtt-topic",
     "MQTT_BROKER": "MQTT_HOST",
 }  # fmt: skip
 """A word of what is said of each classic name that is not read."""

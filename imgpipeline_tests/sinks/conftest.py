@@ -6,8 +6,8 @@ import pytest
 
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.objectstore.stores import fresh_store
-from imgpipeline_tests.sinks.meilisearch_target import MeilisearchTarget
 from imgpipeline_tests.sinks.clickhouse_target import ClickHouseTarget
+from imgpipeline_tests.sinks.meilisearch_target import MeilisearchTarget
 from imgpipeline_tests.sinks.search_target import search_target
 from imgpipeline_tests.sinks.targets import PostgresTarget, Target
 
