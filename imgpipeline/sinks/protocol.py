@@ -56,7 +56,7 @@ def as_stored(table: Table, *key: str) -> SinkTable:
         else f"to_json({identifier(column.name)})::VARCHAR AS {identifier(column.name)}"
         for column in table.columns
     ]
-    return SinkTable(table.name, (table.name,), f"SELECT {', '.join(columns)} FROM {table.name}", key)  # noqa: S608
+    return SinkTable(table.name, (table.name,), f"SELECT {', '.join(columns)} FROM {table.name}", key)  # noqa: S608 - own names
 
 
 FRAMES_AS_STORED = as_stored(FRAMES, "frame_id")
@@ -127,10 +127,10 @@ class Sink(Protocol):
 
 @runtime_checkable
 class Searchable(Protocol):
-    """A sink whose detections can be searched; its methods raise the errors of `Sink`."""
+    """What the sinks of search engines also have."""
 
-    def search(self, label: str, size: int) -> list[dict[str, Any]]:
-        """Returns the newest detections of a label, at most `size`; none before the first export."""
+    def search(self, text: str, size: int) -> list[dict[str, Any]]:
+        """Returns the first documents that match."""
 
     def count(self) -> int:
-        """Returns the number of all detections that it has."""
+        """Returns the number of documents."""
