@@ -74,9 +74,8 @@ class PostgresqlSink:
     def stored_days(self, table: SinkTable) -> Mapping[date, StoredDay]:
         """See `Sink`."""
         with self._transaction() as cursor:
-            # A table that somebody dropped has no days, so that it is exported again.
             if not (_exists(cursor, table.name) and _exists(cursor, "imgpipeline_exports")):
-                return {}
+                return {}  # also if somebody dropped the table
             cursor.execute(_DAYS, [table.name])
             return {day: StoredDay(*rest) for day, *rest in cursor.fetchall()}
 

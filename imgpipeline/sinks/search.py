@@ -22,10 +22,11 @@ import pyarrow as pa
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, PermanentError, TransientError
 from imgpipeline.sinks.protocol import SinkConfig, SinkTable, StoredDay
-from imgpipeline.sinks.search_documents import DETECTION_DOCUMENTS, HOUR_DOCUMENTS, VERSION, documents, fields_of
+from imgpipeline.sinks.search_documents import HOUR_COUNTS, IMAGE_DETECTIONS, VERSION, documents, fields_of, place_of
 
-_TIMEOUT_S = 60
+_TIMEOUT_S, _PAGE = 60, 20_000
 _BULK = {"max_chunk_bytes": 5_000_000, "max_retries": 4, "initial_backoff": 0.5, "raise_on_error": False}
+_WHOLE = {"ignore_unavailable": True, "allow_partial_search_results": False}
 _EXPORTS = "imgpipeline-exports"
 _EXPORT_FIELDS = {"table": "keyword", "day": "date", "version": "keyword", "rows": "long", "exported_at": "date"}
 
@@ -33,7 +34,7 @@ _EXPORT_FIELDS = {"table": "keyword", "day": "date", "version": "keyword", "rows
 class OpenSearchSink:
     """Indices of an OpenSearch cluster."""
 
-    tables = (DETECTION_DOCUMENTS, HOUR_DOCUMENTS)
+    tables = (IMAGE_DETECTIONS, HOUR_COUNTS)
     _failures: tuple[type[Exception], ...] = (opensearchpy.OpenSearchException,)
     _bulk: Any = staticmethod(opensearchpy.helpers.streaming_bulk)
 
@@ -41,8 +42,8 @@ class OpenSearchSink:
         parts = urlsplit(config.url)
         self._name = f"the sink {config.name} ({config.url})"
         options: dict[str, Any] = dict(parse_qsl(parts.query))
-        is_file = options.keys() <= {"ca_certs"} and Path(options.get("ca_certs", "/")).exists()
-        if parts.scheme not in {"http", "https"} or not parts.hostname or not is_file:
+        is_valid = options.keys() <= {"ca_certs"} and Path(options.get("ca_certs", "/")).exists()
+        if parts.scheme not in {"http", "https"} or not parts.hostname or not is_valid:
             example = f"{config.kind}+https://user:password@host:9200, with ?ca_certs=FILE for an authority of your own"
             raise ConfigurationError(f"The URL of {self._name} is invalid.", next_step=f"write {example}")
         port = "" if parts.port else ":443" if parts.scheme == "https" else ":9200"
@@ -68,7 +69,7 @@ class OpenSearchSink:
 
     def replace_day(self, table: SinkTable, day: date, rows: pa.RecordBatchReader, version: str) -> int:
         """See `Sink`."""
-        index, of_day, of_version = _place(table, day)
+        index, of_day, of_version = place_of(table, day)
         with self._errors():
             self._prepare(_EXPORTS, _EXPORT_FIELDS)
             self._prepare(index, fields_of(rows.schema), table.name)
@@ -86,7 +87,7 @@ class OpenSearchSink:
 
     def remove_day(self, table: SinkTable, day: date) -> None:
         """See `Sink`."""
-        index, of_day, of_version = _place(table, day)
+        index, of_day, of_version = place_of(table, day)
         with self._errors():
             self._delete(_EXPORTS, of_version)
             self._delete(index, of_day)
@@ -95,18 +96,17 @@ class OpenSearchSink:
         """See `Sink`."""
         days = {"date_histogram": {"field": "day", "calendar_interval": "day", "min_doc_count": 1}}
         found = self._search(table.name, size=0, aggs={"days": days}).get("aggregations", {"days": {"buckets": []}})
-        buckets = found["days"]["buckets"]
-        return {date.fromisoformat(each["key_as_string"][:10]): each["doc_count"] for each in buckets}
+        return {date.fromisoformat(each["key_as_string"][:10]): each["doc_count"] for each in found["days"]["buckets"]}
 
     def search(self, text: str, size: int) -> list[dict[str, Any]]:
         """See `Searchable`."""
         newest = [{"processing_timestamp": {"order": "desc", "unmapped_type": "date"}}]
-        found = self._search(DETECTION_DOCUMENTS.name, query={"match": {"label": text}}, size=size, sort=newest)
+        found = self._search(IMAGE_DETECTIONS.name, query={"match": {"label": text}}, size=size, sort=newest)
         return [hit["_source"] for hit in found["hits"]["hits"]]
 
     def count(self) -> int:
         """See `Searchable`."""
-        return int(self._search(DETECTION_DOCUMENTS.name, size=0, track_total_hits=True)["hits"]["total"]["value"])
+        return int(self._search(IMAGE_DETECTIONS.name, size=0, track_total_hits=True)["hits"]["total"]["value"])
 
     def close(self) -> None:
         """See `Sink`."""
@@ -122,9 +122,8 @@ class OpenSearchSink:
         return health
 
     def _search(self, index: str, **body: Any) -> Any:
-        options = {"ignore_unavailable": True, "allow_partial_search_results": False}
         with self._errors():
-            return self._client.search(index=index, body=body, **options)
+            return self._client.search(index=index, body=body, **_WHOLE)
 
     def _prepare(self, index: str, fields: Mapping[str, str], alias: str | None = None) -> None:
         """Creates an index, or fields that are missing."""
@@ -147,8 +146,9 @@ class OpenSearchSink:
         return count
 
     def _delete(self, index: str, query: str) -> None:
-        options = {"conflicts": "proceed", "refresh": True, "ignore_unavailable": True}
-        self._client.delete_by_query(index=index, q=query, body={}, **options)
+        options = {"conflicts": "proceed", "refresh": True, "ignore_unavailable": True, "body": {"max_docs": _PAGE}}
+        while self._client.delete_by_query(index=index, q=query, **options)["total"] == _PAGE:
+            pass  # one request for all could take longer than the time-out
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -185,8 +185,3 @@ class ElasticsearchSink(OpenSearchSink):
 
     def _make_client(self, url: str, login: tuple[str, str] | None, options: Mapping[str, Any]) -> Any:
         return elasticsearch.Elasticsearch(url, basic_auth=login, request_timeout=_TIMEOUT_S, max_retries=1, **options)
-
-
-def _place(table: SinkTable, day: date) -> tuple[str, str, str]:
-    """Returns the index of a day, and the queries for its documents there and for its version."""
-    return f"{table.name}-{day:%Y-%m}", f'day:"{day}"', f'table:"{table.name}" AND day:"{day}"'

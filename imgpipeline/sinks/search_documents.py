@@ -15,7 +15,7 @@ from imgpipeline.sinks.protocol import SinkTable
 
 VERSION = "export_version"
 """The field with the version of the day that a document was written with."""
-DETECTION_DOCUMENTS = SinkTable(
+IMAGE_DETECTIONS = SinkTable(
     "image-detections-v1",
     ("detections", "frames"),
     r"""
@@ -27,7 +27,7 @@ DETECTION_DOCUMENTS = SinkTable(
     """,
     ("frame_id", "detection_number"),
 )
-HOUR_DOCUMENTS = SinkTable(
+HOUR_COUNTS = SinkTable(
     "hadoop-object-counts",
     ("label_counts",),
     """
@@ -39,6 +39,11 @@ HOUR_DOCUMENTS = SinkTable(
 )
 _TYPES = {pa.string(): "keyword", pa.int64(): "long", pa.int32(): "integer", pa.float64(): "float"}
 _ROWS = 1000
+
+
+def place_of(table: SinkTable, day: date) -> tuple[str, str, str]:
+    """Returns the index of a day, and the queries for its documents there and for its version."""
+    return f"{table.name}-{day:%Y-%m}", f'day:"{day}"', f'table:"{table.name}" AND day:"{day}"'
 
 
 def fields_of(schema: pa.Schema) -> Mapping[str, str]:

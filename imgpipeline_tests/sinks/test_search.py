@@ -299,6 +299,21 @@ def test_a_day_whose_documents_another_export_changed_is_exported_again(store, t
     assert made.sink.stored_days(table) == {}
 
 
+@pytest.mark.slow
+def test_a_large_day_is_removed_in_several_requests(store, target):
+    put_day(store, MONDAY, frames_of(MONDAY, 1, labels=["car"]))
+    made = exporter(store, target)
+    table = made.tables[0]
+    one = rows_of(store, table)
+    number = one.schema.get_field_index("detection_number")
+    rows = pa.concat_tables([one] * 45_000).set_column(
+        number, one.schema.field(number), pa.array(range(45_000), pa.int32())
+    )
+    assert made.sink.replace_day(table, MONDAY, rows.to_reader(1000), "v") == 45_000
+    made.sink.remove_day(table, MONDAY)
+    assert (made.sink.count(), made.sink.row_counts(table)) == (0, {})
+
+
 def rows_of(store, table) -> pa.Table:
     """Return the rows of Monday as the export reads them."""
     with open_tables(store, table.stored, MONDAY, memory=None) as opened:
