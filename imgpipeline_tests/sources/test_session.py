@@ -201,7 +201,7 @@ def test_an_outage_of_the_store_is_shown_while_it_lasts_and_logged_when_it_begin
         server.kill()
         for number in range(1, 20):
             publisher.offer(frame(number))
-        wait_until(lambda: "gate" in problems_of(board), limit_s=5, what="the problem is shown")
+        wait_until(lambda: "gate" in problems_of(board), limit_s=60, what="the problem is shown")
         assert problems_of(board)["gate"].startswith(f"waits for the store since {datetime.now(UTC):%Y-%m-%d}T")
         server.restart()
         wait_until(lambda: publisher.totals().announced == 20, limit_s=60, what="all frames")
