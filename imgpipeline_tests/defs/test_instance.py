@@ -43,7 +43,7 @@ def ask(port: int, query: str) -> str | None:
         return None
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_definitions_are_valid(folder):
     folder.run("dagster", "definitions", "validate")
 

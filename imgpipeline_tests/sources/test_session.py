@@ -497,15 +497,14 @@ def test_a_consumer_of_the_frames_sees_frames_only_where_notices_have_a_topic_of
 
 
 @pytest.mark.medium
-def test_messages_that_name_an_object_of_a_bucket_count_for_their_source(settings, tmp_path):
-    with S3Server(tmp_path / "s3") as server:
-        of_store = s3_settings(server.create_bucket("images")).model_dump(exclude_unset=True)
-        site = settings.model_copy(update={**of_store, "image_key_template": "videos/{source}_{number:05d}.jpg"})
-        ingest_source(site, Listed([frame(0), frame(1)]), options=PublishOptions(message_format=MessageFormat.BUCKET))
-        follow_lane(site, Lane(0, 1), run_id="run-1", report=lambda _: None)
-        report = audit(open_store(site), lambda: read_log(site), now=utc_now())
-        assert report.ok, report.problems
-        assert {entry.source for entry in read_books(open_store(site), site)} == {"gate"}
+def test_messages_that_name_an_object_of_a_bucket_count_for_their_source(settings, bucket):
+    of_store = s3_settings(bucket).model_dump(exclude_unset=True)
+    site = settings.model_copy(update={**of_store, "image_key_template": "videos/{source}_{number:05d}.jpg"})
+    ingest_source(site, Listed([frame(0), frame(1)]), options=PublishOptions(message_format=MessageFormat.BUCKET))
+    follow_lane(site, Lane(0, 1), run_id="run-1", report=lambda _: None)
+    report = audit(open_store(site), lambda: read_log(site), now=utc_now())
+    assert report.ok, report.problems
+    assert {entry.source for entry in read_books(open_store(site), site)} == {"gate"}
 
 
 def test_a_video_message_that_would_lead_to_another_image_is_not_sent(settings, tmp_path):
