@@ -9,6 +9,8 @@ MINUTES ?= 10
 quick: WORKERS ?= --numprocesses=2 --dist=worksteal
 test test-faults: WORKERS ?= --numprocesses=3 --dist=worksteal
 BIN := .venv/bin
+# Where an image forbids bytecode files, each of the hundreds of processes of the tests would compile all modules.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo quick test test-faults soak fuzz check servers bench venv constraints

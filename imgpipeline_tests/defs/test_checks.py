@@ -114,6 +114,7 @@ def test_a_range_stores_the_good_days_and_names_the_bad_one(store, instance):
     assert [newest(instance, "detections", day) is not None for day in DAYS] == [True, False, True]
 
 
+@pytest.mark.slow
 def test_a_range_has_an_evaluation_of_each_check_for_each_day(store, instance):
     for day in DAYS:
         add_frames(store, day, 0.6)

@@ -48,6 +48,7 @@ def test_without_configuration_it_follows_all_partitions_and_reports_each_day(si
     assert run.dagster_run.tags["imgpipeline/work"] == "detection"
 
 
+@pytest.mark.slow
 def test_a_failure_shows_the_message_of_a_known_error_without_a_traceback(site):
     site.variables["IMGPIPELINE_KAFKA_TOPIC"] = "no-such-topic"
     done = site.run(*EXECUTE, check=False)

@@ -59,7 +59,7 @@ def seen(site: Site) -> list[tuple[str, Mapping[str, object], str | None]]:
     return [tuple(json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_the_environment_wins_in_job_execute_and_variables_that_only_the_file_has_stay(folder):
     folder.run("dagster", "job", "execute", "-f", "probe.py", "-j", "probe")
     assert {name for name, _, _ in seen(folder)} == {"code location", "run"}

@@ -37,13 +37,13 @@ def ask(port: int, query: str) -> str | None:
     body = json.dumps({"query": query}).encode()
     request = urllib.request.Request(f"http://127.0.0.1:{port}/graphql", body, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - our own URL
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - our own URL
             return str(answer.read().decode())
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return None
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_definitions_are_valid(folder):
     folder.run("dagster", "definitions", "validate")
 

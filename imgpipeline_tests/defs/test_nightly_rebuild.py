@@ -69,7 +69,7 @@ def test_days_that_are_behind_are_requested_by_stretches(store):
     assert all("the ledger has newer segments" in request.tags["imgpipeline/reason"] for request in requests)
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_a_past_day_with_extended_tables_is_read_once_as_a_whole(store):
     chain = write_chain(store, [seen(0)], [seen(1, day=NEXT)])
     build_all(store, DAY, NEXT)

@@ -1,5 +1,6 @@
 """The redetection assets: partitions of model and day, ranges, metadata, and the comparison that follows."""
 
+import functools
 from collections.abc import Mapping
 from datetime import date
 from typing import Any
@@ -13,8 +14,10 @@ from imgpipeline.defs.assets.redetections import REDETECTIONS
 from imgpipeline.defs.partitions import MODELS, model_day_key, redetection_tags
 from imgpipeline.lake.storage.manifest import read_stored
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.settings import load_settings
+from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline.settings import Settings
 from imgpipeline_tests.defs.keeping import Keeping, assets_of, days_of
+from imgpipeline_tests.objectstore.stores import copy_objects
 from imgpipeline_tests.redetect.days import build_live, live_rows, objects_below, redetected_rows
 
 COMPARISON = dg.AssetKey("model_comparison")
@@ -26,8 +29,15 @@ pytestmark = pytest.mark.medium
 @pytest.fixture
 def store(store: ObjectStore) -> ObjectStore:
     """Two days that were detected live."""
+    copy_objects(_two_days(), store)
+    return store
+
+
+@functools.cache
+def _two_days() -> ObjectStore:
+    store = open_memory_store()
     for day in (FIRST, SECOND):
-        build_live(load_settings(), store, range(0, 24, 4), day=day)
+        build_live(Settings(_env_file=None), store, range(0, 24, 4), day=day)
     return store
 
 

@@ -104,6 +104,7 @@ def test_new_sql_of_a_summary_makes_it_and_its_downstream_stale(built, instance,
     assert stale(instance, changed) == {"source_activity", "daily_report"}
 
 
+@pytest.mark.slow
 def test_new_rows_of_a_day_make_its_downstream_stale(store, instance):
     """Also if the day was built in a range; the other days of the range stay fresh."""
     for day in DAYS:

@@ -29,6 +29,8 @@ class CountingRelay:
     requests: Counter[str] = field(default_factory=Counter)
     """HTTP requests that were passed on, by method. A client sends each as the beginning of a packet."""
 
+    _counting: threading.Lock = field(default_factory=threading.Lock)
+
     def __enter__(self) -> Self:
         self._listener = socket.create_server((LOOPBACK, 0))
         threading.Thread(target=self._accept, daemon=True).start()
@@ -56,8 +58,10 @@ class CountingRelay:
         with contextlib.suppress(OSError), source, to:
             while piece := source.recv(_PIECE_BYTES):
                 found = None if is_answer else _REQUEST.match(piece)
+                with self._counting:  # connections are passed on at the same time
+                    if found:
+                        self.requests[found[1].decode()] += 1
+                    self.answered_bytes += len(piece) if is_answer else 0
                 if found:
-                    self.requests[found[1].decode()] += 1
                     time.sleep(self.delay_s)
                 to.sendall(piece)
-                self.answered_bytes += len(piece) if is_answer else 0

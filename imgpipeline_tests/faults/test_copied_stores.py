@@ -89,6 +89,7 @@ def test_fault_62_a_copied_folder_is_current_everywhere(tmp_path):
     check_copy(copied, open_store(copied))
 
 
+@pytest.mark.slow
 @pytest.mark.servers
 def test_fault_62_a_bucket_copied_object_by_object_is_current_everywhere(bucket):
     settings = s3_settings(bucket)

@@ -87,6 +87,7 @@ def test_fault_18_a_full_spill_folder_fails_a_build_by_name_and_leaves_the_table
     assert len(check(lane.settings).frames) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.fault(39)
 def test_fault_39_good_frames_of_a_damaged_model_file_fail_the_next_run_and_are_no_dead_letters(lane, tmp_path):
     """A run that has the model loaded works on with it; the next one cannot load it, and names the file."""

@@ -1,5 +1,6 @@
 """A lake to audit, and audits of it."""
 
+import functools
 from typing import Any
 
 from imgpipeline.contracts.keys import ChainId, summary_key
@@ -9,10 +10,12 @@ from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.quality.audit import AuditReport, audit
 from imgpipeline.ledger.chain import ChainWriter
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.lake.samples import again, day_outcomes, gated
-from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, dead_letter, write_chain
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, dead_letter, write_chain, writer
+from imgpipeline_tests.objectstore.stores import copy_objects
 
 SUMMARY = summary_key("label_counts", DAY)
 
@@ -35,14 +38,21 @@ def build(store: ObjectStore) -> None:
 
 def build_all(store: ObjectStore) -> ChainWriter:
     """Write and build a day with duplicates, a gated frame, a dead letter and a gap; return the chain's writer."""
-    made = write_chain(
+    copy_objects(_built(), store)
+    return writer(store)
+
+
+@functools.cache
+def _built() -> ObjectStore:
+    store = open_memory_store()
+    write_chain(
         store,
         day_outcomes(0, 6),
         [dead_letter(6), gated(7), again(8, of=7, labels=["dog"]), again(9, of=1, labels=["dog"])],
         [Gap(10, 12, GapReason.MARKER)],
     )
     build(store)
-    return made
+    return store
 
 
 def is_current(report: AuditReport) -> bool:

@@ -245,7 +245,7 @@ class LakeMachine(RuleBasedStateMachine):
 
 
 class TestLake(LakeMachine.TestCase):
-    settings = settings(max_examples=examples(8), stateful_step_count=15)
+    settings = settings(max_examples=examples(4), stateful_step_count=15)
 
 
 @pytest.mark.slow

@@ -249,7 +249,7 @@ def test_requests_are_proportional_to_what_is_new(s3, bucket):
     with CountingRelay(s3.port) as relay:
         store = open_store(s3_settings(bucket, s3_endpoint=relay.endpoint))
         costs = []
-        for before in (50, 500):
+        for before in (20, 200):
             chain = ChainId("frames", f"id-{before}", 0)
             fill(store, chain, before)
             *_, last = batches_of(store, Checkpoint())

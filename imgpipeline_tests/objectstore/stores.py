@@ -39,6 +39,12 @@ def store_settings(kind: str, request: pytest.FixtureRequest) -> Settings:
     return folder_settings(request.getfixturevalue("tmp_path"))
 
 
+def copy_objects(source: ObjectStore, target: ObjectStore) -> None:
+    """Copy all objects: a test changes its own copy of what was built once."""
+    for info in source.list_objects():
+        target.put(info.key, source.get(info.key))
+
+
 def fresh_store(kind: str, request: pytest.FixtureRequest) -> ObjectStore:
     """Open a fresh store of a kind."""
     return open_memory_store() if kind == "memory" else open_store(store_settings(kind, request))

@@ -225,7 +225,7 @@ def test_a_large_body_gets_the_time_that_a_slow_line_needs(s3, bucket, toxiproxy
     direct.put("a/old", b"old")
     proxy = toxiproxy.create_proxy(s3.port)
     store = open_store(
-        s3_settings(bucket, s3_endpoint=f"http://{proxy.address}", store_timeout_s=1.0, store_patience_s=0)
+        s3_settings(bucket, s3_endpoint=f"http://{proxy.address}", store_timeout_s=1.0, store_patience_s=20)
     )
     with proxy.fault("bandwidth", "upstream", rate=3_000):
         put_large(store, direct.fetch("a/old").e_tag, kind)
@@ -238,7 +238,7 @@ def test_a_large_answer_may_take_as_long_as_bytes_arrive(s3, bucket, toxiproxy, 
     open_store(s3_settings(bucket)).put("a/old", LARGE * 2)
     proxy = toxiproxy.create_proxy(s3.port)
     store = open_store(
-        s3_settings(bucket, s3_endpoint=f"http://{proxy.address}", store_timeout_s=1.0, store_patience_s=0)
+        s3_settings(bucket, s3_endpoint=f"http://{proxy.address}", store_timeout_s=1.0, store_patience_s=20)
     )
     with proxy.fault("bandwidth", "downstream", rate=3_000):
         assert store.get("a/old") == LARGE * 2

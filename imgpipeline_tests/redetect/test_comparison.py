@@ -1,5 +1,6 @@
 """Comparisons of two models equal those of plain Python, and their pictures show both."""
 
+import functools
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import pytest
 from imgpipeline.contracts.keys import comparison_examples_prefix, redetection_key, summary_key
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.redetect.comparison import MOST_EXAMPLES
 from imgpipeline.redetect.examples import COLOUR_A, COLOUR_B
 from imgpipeline.redetect.pairs import compare_day, compare_pair, open_pair
@@ -20,6 +22,7 @@ from imgpipeline.redetect.run import redetect_day
 from imgpipeline.settings import Settings
 from imgpipeline.vision.detector import Detector
 from imgpipeline_tests.daily.builds import build_comparison
+from imgpipeline_tests.objectstore.stores import copy_objects
 from imgpipeline_tests.redetect.days import (
     DAY,
     LOW,
@@ -78,13 +81,20 @@ def numbers(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in ("count_a", "count_b", "matched", "only_a", "only_b", "agreement"))
 
 
-@pytest.fixture
-def compared(settings: Settings, store: ObjectStore) -> ObjectStore:
-    """A day that three have looked at: live, and the same model with a lower and with a higher threshold."""
+@functools.cache
+def _compared() -> ObjectStore:
+    settings, store = Settings(_env_file=None), open_memory_store()
     frames = build_live(settings, store, range(0, 60, 4))
     redetect_day(redetector(settings, store, HIGH), DAY)
     store.delete(frames[4].source_image_path)
     redetect_day(redetector(settings, store), DAY)
+    return store
+
+
+@pytest.fixture
+def compared(store: ObjectStore) -> ObjectStore:
+    """A day that three have looked at: live, and the same model with a lower and with a higher threshold."""
+    copy_objects(_compared(), store)
     return store
 
 

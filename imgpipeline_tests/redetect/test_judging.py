@@ -1,5 +1,6 @@
 """Two models on a day, judged by the same answers of people."""
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,9 +13,11 @@ from imgpipeline.errors import PermanentError
 from imgpipeline.lake.days.measuring import read_population
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.redetect.judging import judge_pair
 from imgpipeline.redetect.run import redetect_day
 from imgpipeline.settings import LIVE, Settings
+from imgpipeline_tests.objectstore.stores import copy_objects
 from imgpipeline_tests.redetect.days import DAY, LOW, NOON, build_live, live_rows, redetected_rows, redetector
 
 pytestmark = pytest.mark.medium
@@ -23,12 +26,19 @@ HIGH = "demo@0.97"
 Counts = Callable[[str], Mapping[str, int]]
 
 
-@pytest.fixture
-def looked(settings: Settings, store: ObjectStore) -> None:
-    """A day that was detected live and re-processed with a low and a high threshold."""
+@functools.cache
+def _looked() -> ObjectStore:
+    settings, store = Settings(_env_file=None), open_memory_store()
     build_live(settings, store, range(FRAMES))
     for choice in (LOW, HIGH):
         redetect_day(redetector(settings, store, choice), DAY)
+    return store
+
+
+@pytest.fixture
+def looked(store: ObjectStore) -> None:
+    """A day that was detected live and re-processed with a low and a high threshold."""
+    copy_objects(_looked(), store)
 
 
 def found_by(store: ObjectStore, name: str) -> Counts:

@@ -98,7 +98,7 @@ def site(bucket: S3Bucket, tmp_path: Path) -> Site:
     ("step", "parts", "tables"),
     [
         pytest.param("look again:6", None, 0, marks=pytest.mark.slow),
-        ("redetection part done:3", 3, 0),
+        pytest.param("redetection part done:3", 3, 0, marks=pytest.mark.slow),
         pytest.param("table put done:1", PARTS, 1, marks=pytest.mark.slow),
         pytest.param("table put done:2", PARTS, 2, marks=pytest.mark.slow),
     ],

@@ -1,5 +1,6 @@
 """The same detections give the same tracks, and no track crosses a gap, an outage or a change of the frame rate."""
 
+import functools
 import random
 import subprocess
 import sys
@@ -9,11 +10,12 @@ import pytest
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.tracking.following import find_stretches, follow_slice
-from imgpipeline.tracking.values import EndedBy, parse_groups, slice_start, track_id
+from imgpipeline.tracking.values import EndedBy, SliceTrack, parse_groups, slice_start, track_id
 from imgpipeline_tests.tracking.counting import count_objects, mean_interval
 from imgpipeline_tests.tracking.scenes import (
     START,
     START_US,
+    Scene,
     every,
     frame,
     moving,
@@ -24,6 +26,13 @@ from imgpipeline_tests.tracking.scenes import (
 
 TEN_A_SECOND = every(0.1, 50)
 SCENES = 12
+
+
+@functools.cache
+def followed_street(seed: int) -> tuple[Scene, list[SliceTrack]]:
+    """Return a street whose truth is known, and its tracks."""
+    scene = street(seed, objects=20, duration_s=60)
+    return scene, follow_slice(scene.frames, [], parameters())
 
 
 def test_one_car_is_one_track_with_all_of_its_detections():
@@ -157,8 +166,8 @@ def test_frames_that_are_faster_than_any_camera_have_no_tracks():
 def test_at_least_four_of_five_stitched_pairs_are_one_person():
     right = wrong = 0
     for seed in range(SCENES):
-        scene = street(seed, objects=20, duration_s=60)
-        tracks = {track.number: track for track in follow_slice(scene.frames, [], parameters())}
+        scene, followed = followed_street(seed)
+        tracks = {track.number: track for track in followed}
         seen = {
             number: Counter(scene.truth[point.frame][point.detection] for point in track.points).most_common(1)[0][0]
             for number, track in tracks.items()
@@ -202,8 +211,7 @@ def test_stitching_at_least_halves_the_error_of_unique_counts():
     """The simulated people hide behind pillars."""
     plain, stitched, objects = [], [], 0
     for seed in range(SCENES):
-        scene = street(seed, objects=20, duration_s=60)
-        tracks = follow_slice(scene.frames, [], parameters())
+        scene, tracks = followed_street(seed)
         objects += scene.objects
         plain.append(abs(count_objects(scene.frames, tracks, stitched=False) - scene.objects) / scene.objects)
         stitched.append(abs(count_objects(scene.frames, tracks, stitched=True) - scene.objects) / scene.objects)

@@ -1,5 +1,6 @@
 """A small store with images: two days, two sources, and current, stale and missing tables."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -13,9 +14,11 @@ from imgpipeline.contracts.outcomes import Frame, FrameStatus, make_frame_id
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.ledger.samples import NOON, append, dead_letter, frame, write_chain
+from imgpipeline_tests.objectstore.stores import copy_objects
 
 DAY, NEXT_DAY, UNKNOWN_DAY = date(2026, 1, 9), date(2026, 1, 10), date(2026, 1, 12)
 ORANGE_RGB = (240, 120, 30)
@@ -54,6 +57,14 @@ class Site:
 
 def fill(store: ObjectStore, environment: Mapping[str, str]) -> Site:
     """Build the tables of the first day, then add newer frames of both days, and the images of all."""
+    built, frames = _build()
+    copy_objects(built, store)
+    return Site(frames, dict(environment))
+
+
+@functools.cache
+def _build() -> tuple[ObjectStore, tuple[Frame, ...]]:
+    store = open_memory_store()
     early = [_seen(n, DAY, hour=7 + n // 4) for n in range(8)]
     late = [_seen(9, DAY, hour=23), *(_seen(10 + n, NEXT_DAY, hour=6) for n in range(4))]
     chain = write_chain(store, [*early, dead_letter(8, DAY)])
@@ -65,7 +76,7 @@ def fill(store: ObjectStore, environment: Mapping[str, str]) -> Site:
     encoded = cv2.imencode(".png", image)[1].tobytes()
     for one in (*early, *late):
         store.put(one.source_image_path, encoded)
-    return Site((*early, *late), dict(environment))
+    return store, (*early, *late)
 
 
 def _seen(offset: int, day: date, hour: int) -> Frame:

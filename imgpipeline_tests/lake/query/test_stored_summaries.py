@@ -1,5 +1,6 @@
 """A span of days is read from stored summaries; only days with newer segments are computed again."""
 
+import functools
 from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
@@ -12,13 +13,15 @@ from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.query.summaries import ask_session, hourly_counts
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.lake.days.test_summary_numbers import assert_same, build_day
 from imgpipeline_tests.lake.samples import counted_days, gated, seen
 from imgpipeline_tests.lake.summary_oracle import expected_rows
-from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, frame, write_chain
+from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, frame, write_chain, writer
 from imgpipeline_tests.objectstore.noting import NotingStore
+from imgpipeline_tests.objectstore.stores import copy_objects
 
 DAYS = [DAY + timedelta(days=n) for n in range(4)]
 STRICT = Settings(summary_threshold=0.52)
@@ -31,14 +34,21 @@ def counting(folder: ObjectStore) -> NotingStore:
 
 def several_days(store: ObjectStore):
     """Write four days into one chain, a segment each; build the first three of them."""
-    made = write_chain(
+    copy_objects(_several_days(), store)
+    return writer(store)
+
+
+@functools.cache
+def _several_days() -> ObjectStore:
+    store = open_memory_store()
+    write_chain(
         store,
         *([seen(10 * n, ["car", "dog", "car"], day), seen(10 * n + 1, ["car"], day), *rest(10 * n + 2, day)]
           for n, day in enumerate(DAYS)),
     )  # fmt: skip
     for day in DAYS[:3]:
         build_day(store, day)
-    return made
+    return store
 
 
 def rest(offset: int, day: date) -> list:

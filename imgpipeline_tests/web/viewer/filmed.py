@@ -1,5 +1,6 @@
 """A viewer over two filmed days with tracks, events and a zone, for the tests of the review page."""
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,10 +11,12 @@ from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema.events import EVENTS
 from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.daily.builds import build_table, build_tracks
 from imgpipeline_tests.events.samples import rules
 from imgpipeline_tests.ledger.samples import DAY, NOON, write_chain
+from imgpipeline_tests.objectstore.stores import copy_objects
 from imgpipeline_tests.tracking.films import Car, film
 from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
 
@@ -56,6 +59,16 @@ def filmed_site(folder: Path, **changes: object) -> Iterator[FilmedSite]:
     (folder / "rules.toml").write_text(RULES)
     settings = Settings(_env_file=None, store_url=(folder / "store").as_uri(), rules_file=str(folder / "rules.toml"))
     store = open_store(settings)
+    built, frames = _build()
+    copy_objects(built, store)
+    with viewing(settings.model_copy(update=changes)) as viewer:
+        yield FilmedSite(viewer, store, frames)
+
+
+@functools.cache
+def _build() -> tuple[ObjectStore, tuple[Frame, ...]]:
+    """Build the store that each site gets a copy of; return it with all frames, the latest first."""
+    store, settings = open_memory_store(), Settings(_env_file=None)
     day = film(AT, AT + 4 * MINUTE, [Car(AT, AT + 4 * MINUTE), Car(AT, AT + MINUTE, "person", y=300, confidence=0.7)])
     start = AT + timedelta(days=1, hours=10, minutes=30)
     night = film(start, start + MINUTE, [Car(start, start + MINUTE, "dog")], offset=len(day), source="yard")
@@ -65,5 +78,4 @@ def filmed_site(folder: Path, **changes: object) -> Iterator[FilmedSite]:
         rebuild_day(store, each, now=NOON)
     build_tracks(store, DAY, settings=settings, now=NOON)
     build_table(store, DAY, EVENTS, rules=rules(RULES), settings=settings, now=NOON + timedelta(hours=3))
-    with viewing(settings.model_copy(update=changes)) as viewer:
-        yield FilmedSite(viewer, store, tuple(sorted([*day, *night], key=lambda one: one.timestamp, reverse=True)))
+    return store, tuple(sorted([*day, *night], key=lambda one: one.timestamp, reverse=True))
