@@ -16,10 +16,9 @@ import pytest
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema.tables import LABEL_COUNTS
 from imgpipeline.lake.storage.engine import BuildLimits
-from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.sinks.protocol import as_stored
 from imgpipeline_tests.ledger.samples import NOON
-from imgpipeline_tests.objectstore.stores import s3_settings
 from imgpipeline_tests.sinks.days import day_number, frames_of, put_day, wanted_rows
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "sinks.md"
@@ -91,20 +90,6 @@ def test_spark(store):
     environment = {**os.environ, "PYSPARK_SUBMIT_ARGS": SPARK_OPTIONS, "SPARK_LOCAL_IP": "127.0.0.1"}
     done = subprocess.run([sys.executable, "-c", code + ROWS], env=environment, capture_output=True, check=True)
     assert counted(json.loads(done.stdout)) == summed(store)
-
-
-def test_clickhouse(bucket):
-    store = open_store(s3_settings(bucket))
-    fill(store)
-    sql = code_for(
-        "ClickHouse",
-        **{
-            "https://bucket.s3.eu-central-1.amazonaws.com/prefix": f"{bucket.endpoint}/{bucket.name}/lake",
-            "your key id": bucket.access_key_id,
-            "your secret key": bucket.secret_access_key,
-        },
-    )
-    assert clickhouse_counts(sql) == summed(store)
 
 
 def test_a_day_in_several_objects_is_reported_as_damaged_but_counted_from_the_footer(store):

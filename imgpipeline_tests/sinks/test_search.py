@@ -38,7 +38,7 @@ def exporter(store, target) -> Exporter:
 
 def export(store, target) -> None:
     made = exporter(store, target)
-    list(made.export(made.differences()))
+    list(made.export())
     made.sink.close()
 
 
