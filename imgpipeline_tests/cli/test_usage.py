@@ -140,7 +140,7 @@ WRONG_CALLS = [
     ("ledger repair --without-kafka", "--without-kafka gives up offsets"),
     ("mapreduce identity --input rows.csv --output rows.csv", "is one of the files to read."),
     ("mapreduce label-hour --input rows.csv", "Missing option '--output'"),
-    ("mapreduce identity --input rows.csv --output https://bucket", "is neither a folder nor in a bucket"),
+    ("mapreduce identity --input rows.csv --output https://bucket", "https://bucket is an address"),
     ("export metadata --to https://bucket/metadata", "is neither a folder nor in a bucket"),
     ("mapreduce label-total --output out", "Missing option '--input'."),
     ("mapreduce show", "Missing argument 'FILE'."),
