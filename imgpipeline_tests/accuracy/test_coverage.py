@@ -24,7 +24,7 @@ from imgpipeline_tests.accuracy.coverage import (
 from imgpipeline_tests.accuracy.days import Scenario, SimulatedDay, scenarios, seeded, simulate
 from imgpipeline_tests.accuracy.table import coverage_table
 
-pytestmark = pytest.mark.medium
+pytestmark = pytest.mark.slow
 
 ACCURACY_PAGE = Path(__file__).resolve().parents[2] / "docs" / "accuracy.md"
 DAYS = dict(zip([scenario.name for scenario in scenarios()], seeded(), strict=True))

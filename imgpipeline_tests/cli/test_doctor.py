@@ -239,10 +239,10 @@ def test_a_classic_name_is_a_warning_and_only_one_in_the_dotenv_file_disturbs_ot
         for command in (["doctor", "--json"], ["settings"], ["models", "list"])
     )
     assert statuses(doctor)["settings"] == "warning"
-    assert "Elasticsearch" in said(doctor, "settings")
-    assert "PostgreSQL" in said(doctor, "settings")
-    assert re.search(r"POSTGRES_PASSWORD +│ +│ .*PostgreSQL", listed.stdout)
-    assert other.stderr.startswith("Warning: ES_PASSWORD (.env) has no effect: Elasticsearch")
+    assert "`elasticsearch`" in said(doctor, "settings")
+    assert "postgresql://" in said(doctor, "settings")
+    assert re.search(r"POSTGRES_PASSWORD +│ +│ .*IMGPIPELINE_SINKS", listed.stdout)
+    assert other.stderr.startswith("Warning: ES_PASSWORD (.env) has no effect: add `elasticsearch`")
     assert "POSTGRES" not in other.stderr
     assert CANARY not in "".join(ended.stdout + ended.stderr for ended in (doctor, listed, other))
 

@@ -19,7 +19,7 @@ from imgpipeline_tests.sinks.clickhouse_target import ClickHouseTarget
 from imgpipeline_tests.sinks.days import day_number, frames_of, put_day
 from imgpipeline_tests.sinks.test_exporting import export
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
 MONDAY = day_number(0)
 TABLE = SinkTable("counted", (), "", ("number",))
 
@@ -60,7 +60,6 @@ def test_the_classic_queries_of_images_metadata_work(store, target):
     }
 
 
-@pytest.mark.slow
 def test_a_reader_never_sees_half_a_day_while_it_is_rebuilt_50_times(target, sink):
     sink.replace_day(TABLE, MONDAY, numbers(1000), "0")
     seen: list[tuple[int, int, int]] = []

@@ -21,13 +21,13 @@ from imgpipeline_tests.sinks.days import day_number, frames_of, put_day, wanted_
 from imgpipeline_tests.sinks.search_target import PASSWORD, USER, search_target
 from imgpipeline_tests.sinks.targets import config_of
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
 MONDAY = day_number(0)
 NEXT_MONTH = day_number(31)
 DETECTIONS, COUNTS, EXPORTS = "image-detections-v1", "hadoop-object-counts", "imgpipeline-exports"
 
 
-@pytest.fixture(params=["opensearch", pytest.param("elasticsearch", marks=pytest.mark.slow)])
+@pytest.fixture(params=["opensearch", "elasticsearch"])
 def target(request):
     return search_target(request, request.param)
 
@@ -109,7 +109,6 @@ def test_months_have_indices_of_their_own_behind_one_name(store, target):
         assert found.keys() == {month_of(name, day) for day in (MONDAY, NEXT_MONTH)}
 
 
-@pytest.mark.slow
 def test_readers_never_miss_a_row_while_a_day_is_rebuilt(store, target):
     put_day(store, MONDAY, frames_of(MONDAY, 30))
     export(store, target)
@@ -155,7 +154,6 @@ def test_a_busy_server_gets_the_refused_documents_again(store, target):
     assert target.rows(table, MONDAY) == wanted_rows(store, table, MONDAY)
 
 
-@pytest.mark.slow
 def test_a_server_that_stays_busy_is_tried_later(store, target):
     put_day(store, MONDAY, frames_of(MONDAY, 1))
     target.front.busy = 100
@@ -299,7 +297,6 @@ def test_a_day_whose_documents_another_export_changed_is_exported_again(store, t
     assert made.sink.stored_days(table) == {}
 
 
-@pytest.mark.slow
 def test_a_large_day_is_removed_in_several_requests(store, target):
     put_day(store, MONDAY, frames_of(MONDAY, 1, labels=["car"]))
     made = exporter(store, target)

@@ -13,7 +13,7 @@ from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.web.viewer.axe import serious_problems
 from imgpipeline_tests.web.viewer.planned import SOURCE, PlannedSite, line_site, planned_settings, planned_site
 
-pytestmark = pytest.mark.medium
+pytestmark = pytest.mark.slow
 
 ADDRESS = f"/count/{DAY}?source={SOURCE}"
 ANSWERS = f"**/api/v1/count/{DAY}"
