@@ -16,7 +16,7 @@ from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import Clock, format_time, utc_now
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, PermanentError
 from imgpipeline.faultpoints import reach
-from imgpipeline.lake.days.summary_inputs import list_versions, open_tables, stored_key
+from imgpipeline.lake.days.summary_inputs import ShowDay, list_versions, open_each_day, stored_key
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.storage.engine import engine_errors
 from imgpipeline.lake.storage.manifest import BaseManifest, read_object
@@ -134,14 +134,15 @@ class Exporter:
         refused: list[tuple[Difference, PermanentError]] = []
         try:
             left = [each for each in self.differences(span) if self._is_due(each)]
-            while len(left) > len(refused) and not self.is_over():  # refused days stay at the beginning of `left`
-                try:
-                    yield self._replace(left[len(refused)])
-                    left.pop(len(refused))
-                except ConfigurationError:
-                    raise
-                except PermanentError as error:
-                    refused.append((left[len(refused)], error))
+            with open_each_day(self.store, memory=self.settings.duckdb_memory) as show:
+                while len(left) > len(refused) and not self.is_over():  # refused days stay at the beginning of `left`
+                    try:
+                        yield self._replace(left[len(refused)], show)
+                        left.pop(len(refused))
+                    except ConfigurationError:
+                        raise
+                    except PermanentError as error:
+                        refused.append((left[len(refused)], error))
             if refused:
                 raise _refusal(self.config.name, refused)
         except ImgpipelineError as error:
@@ -173,12 +174,13 @@ class Exporter:
             if stored is None or stored.version != version:
                 yield Difference(table, day, version, stored)
 
-    def _replace(self, difference: Difference) -> Exported:
+    def _replace(self, difference: Difference, show: ShowDay) -> Exported:
         table, day, began = difference.table, difference.day, monotonic()
+        count = 0
         if difference.version is None:
             self.sink.remove_day(table, day)
-            return Exported(table, day, 0, monotonic() - began)
-        with open_tables(self.store, table.stored, day, memory=self.settings.duckdb_memory) as opened:
+        else:
+            opened = show(table.stored, day, ())
             version = _version(table, [manifest.content for manifest in opened.manifests.values()])
             with engine_errors():
                 rows = opened.engine.connection.sql(table.query).to_arrow_reader(BATCH_ROWS)

@@ -106,9 +106,27 @@ def open_tables(
     Raises:
         PermanentError: A table is missing or damaged, or the local disk cannot be used.
     """
+    with open_each_day(store, memory=memory) as show:
+        yield show(tables, day, optional)
+
+
+ShowDay = Callable[[Iterable[str], date, Iterable[str]], Inputs]
+"""Opens tables, and optional ones, of a day in place of those of the day before."""
+
+
+@contextmanager
+def open_each_day(store: ObjectStore, *, memory: str | None) -> Iterator[ShowDay]:
+    """Opens DuckDB once for one day after the other; `ShowDay` raises as `open_tables`."""
     with open_cache(store) as (folder, cache), open_engine(folder, memory=memory) as engine:
-        yield _show(engine, day, _link(store, cache, folder, day, tables, optional, "A preview"))
-        cache.trim()
+
+        def show(tables: Iterable[str], day: date, optional: Iterable[str] = ()) -> Inputs:
+            for link in folder.glob("*-read.parquet"):
+                link.unlink()
+            linked = _link(store, cache, folder, day, tables, optional, "A preview")
+            cache.trim()
+            return _show(engine, day, linked)
+
+        yield show
 
 
 @contextmanager
@@ -124,7 +142,7 @@ def open_days(store: ObjectStore, table: str, days: Iterable[date], *, memory: s
 
 def _show(engine: Engine, day: date, linked: Mapping[str, Linked]) -> Inputs:
     for table, each in linked.items():
-        engine.run(f"CREATE VIEW {identifier(table)} AS {all_rows(each.path, day=day)}")
+        engine.run(f"CREATE OR REPLACE VIEW {identifier(table)} AS {all_rows(each.path, day=day)}")
     manifests = {table: each.manifest for table, each in linked.items()}
     return Inputs(engine, manifests, {table: manifest.version for table, manifest in manifests.items()})
 
