@@ -55,31 +55,33 @@ if multiprocessing.parent_process() is None:  # only in the code server, not in 
     for unknown in unknown_settings():
         logging.getLogger(__name__).warning("Warning: %s", unknown)
 
-own = dg.Definitions(
-    assets=[
-        sources,
-        stored_images,
-        frame_metadata,
-        segment_bundles,
-        deleted_images,
-        daily_assets,
-        alerts,
-        redetections,
-    ],
-    jobs=[
-        detect_frames,
-        watch_events,
-        rebuild_days,
-        redetect_days,
-        bundle_segments,
-        retain_images_job,
-        ingest_folder,
-        ingest_video,
-    ],
-    schedules=[nightly_rebuild, weekly_redetect, hourly_bundles, hourly_retention],
-    asset_checks=[no_partition_stops, no_source_is_silent, alerts_are_delivered],
-    sensors=[frames_sensor, keep_tables_current, source_silence, events_sensor],
-    resources={"pipeline": Pipeline()},
-    executor=dg.in_process_executor,
+defs = dg.Definitions.merge(
+    dg.Definitions(
+        assets=[
+            sources,
+            stored_images,
+            frame_metadata,
+            segment_bundles,
+            deleted_images,
+            daily_assets,
+            alerts,
+            redetections,
+        ],
+        jobs=[
+            detect_frames,
+            watch_events,
+            rebuild_days,
+            redetect_days,
+            bundle_segments,
+            retain_images_job,
+            ingest_folder,
+            ingest_video,
+        ],
+        schedules=[nightly_rebuild, weekly_redetect, hourly_bundles, hourly_retention],
+        asset_checks=[no_partition_stops, no_source_is_silent, alerts_are_delivered],
+        sensors=[frames_sensor, keep_tables_current, source_silence, events_sensor],
+        resources={"pipeline": Pipeline()},
+        executor=dg.in_process_executor,
+    ),
+    sink_definitions(),
 )
-defs = dg.Definitions.merge(own, sink_definitions())

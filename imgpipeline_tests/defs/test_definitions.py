@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
+from imgpipeline import definitions
 from imgpipeline.definitions import defs
 from imgpipeline.defs.assets.daily import STEP
 from imgpipeline.defs.partitions import DAYS
@@ -44,6 +45,10 @@ TABLES = {table.name: table for table in (*DAY_TABLES, *SUMMARY_TABLES)}
 
 def node(name: str) -> dg.AssetSpec:
     return next(spec for spec in defs.resolve_all_asset_specs() if spec.key == dg.AssetKey(name))
+
+
+def test_the_module_has_one_definitions_object_because_dagster_refuses_more():
+    assert [name for name, value in vars(definitions).items() if isinstance(value, dg.Definitions)] == ["defs"]
 
 
 def test_each_layer_has_these_assets():
