@@ -10,6 +10,7 @@ import typer
 from imgpipeline.cli.options import Period, RowFormat, YesOption, command, open_site
 from imgpipeline.cli.output import confirm, note, record_of, write_text
 from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ImgpipelineError, UsageError
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.sinks.configuration import load_sinks, open_sink
@@ -74,8 +75,9 @@ def run(period: Period, names: NamesArgument = None) -> None:
 def status(rows: RowFormat) -> None:
     """Show how far each sink was behind after its last export. Connects to none of them."""
     settings, store = open_site()
-    columns = ("name", "checked_at", "days_behind", "behind_since", "error")
-    rows.show([record_of(each) for each in read_statuses(store, settings)], columns, empty=_NO_SINK)
+    now = utc_now()
+    found = [{**record_of(each), "problem": each.problem(now)} for each in read_statuses(store, settings)]
+    rows.show(found, ("name", "checked_at", "days_behind", "problem"), empty=_NO_SINK)
 
 
 @command(app, "remove")

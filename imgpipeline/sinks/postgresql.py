@@ -22,7 +22,6 @@ from imgpipeline.errors import ConfigurationError, PermanentError, TransientErro
 from imgpipeline.lake.schema.tables import FRAMES
 from imgpipeline.sinks.protocol import SHARED_TABLES, SinkConfig, SinkTable, StoredDay
 
-_TIMEOUT_S = 10
 _CREATE_VERSIONS = """
 CREATE TABLE IF NOT EXISTS imgpipeline_exports
 (table_name text, day date, version text, rows bigint, exported_at timestamptz, PRIMARY KEY (table_name, day))
@@ -34,10 +33,12 @@ _FRAME_PATHS = SinkTable(
     "frame_paths",
     (FRAMES.name,),
     """
-    SELECT day, coalesce(attributes->>'$.video_id', source) AS video_id,
-           coalesce(attributes->>'$.frame_id', format('frame_{:05d}', frame_number), frame_id) AS frame_id,
-           "timestamp", source_image_path AS path
-    FROM frames WHERE source_image_path IS NOT NULL
+    SELECT day, video_id, frame_id, "timestamp", path FROM (
+        SELECT day, coalesce(attributes->>'$.video_id', source) AS video_id,
+               coalesce(attributes->>'$.frame_id', format('frame_{:05d}', frame_number), frame_id) AS frame_id,
+               "timestamp", source_image_path AS path, source_kafka_offset
+        FROM frames WHERE source_image_path IS NOT NULL
+    )
     QUALIFY row_number() OVER (PARTITION BY video_id, frame_id ORDER BY "timestamp" DESC, source_kafka_offset DESC) = 1
     """,
     ("video_id", "frame_id"),
@@ -122,9 +123,8 @@ class PostgresqlSink:
         for field in schema:
             added = SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {}")
             cursor.execute(added.format(name, Identifier(field.name), SQL(_TYPES.get(field.type, "timestamptz"))))
-        index = SQL("CREATE UNIQUE INDEX IF NOT EXISTS {} ON {} ({})")
-        key = SQL(", ").join(map(Identifier, (*table.key, "day")))
-        cursor.execute(index.format(Identifier(f"{table.name}_key"), name, key))
+        key, unique = SQL(", ").join(map(Identifier, (*table.key, "day"))), Identifier(f"{table.name}_key")
+        cursor.execute(SQL("CREATE UNIQUE INDEX IF NOT EXISTS {} ON {} ({})").format(unique, name, key))
         cursor.execute(SQL("CREATE INDEX IF NOT EXISTS {} ON {} (day)").format(Identifier(f"{table.name}_day"), name))
         if table is _FRAME_PATHS:
             cursor.execute(_FRAMES_VIEW)
@@ -161,13 +161,14 @@ class PostgresqlSink:
         except psycopg2.Error as error:
             raise PermanentError(
                 f"PostgreSQL refuses rows of {name}: {_first_line(error)}",
-                next_step="if the table has columns of other types, drop it; it is then exported again",
+                next_step="if its schema has a table or view of that name from another program, rename or drop it, or "
+                "choose another schema in the URL: ?options=-csearch_path%3Dcameras",
             ) from None
 
     def _connect(self) -> Connection:
         password = self._config.password
         secret = {"password": password.get_secret_value()} if password else {}
-        return psycopg2.connect(self._config.url, **secret, connect_timeout=_TIMEOUT_S, application_name="imgpipeline")
+        return psycopg2.connect(self._config.url, **secret, connect_timeout=10, application_name="imgpipeline")
 
 
 class _CsvReader:

@@ -49,6 +49,10 @@ def test_check_tells_which_sink_fails(sinks):
     assert sinks("check", "db").status == 0
 
 
+def test_status_says_that_nothing_was_exported_yet(sinks):
+    assert [each["problem"] for each in sinks("status", "--json").json()] == ["never exported to"] * 2
+
+
 def test_run_exports_to_the_sinks_that_answer_and_fails_for_the_others(sinks, target):
     ended = sinks("run")
     assert ended.status == 1
@@ -56,8 +60,8 @@ def test_run_exports_to_the_sinks_that_answer_and_fails_for_the_others(sinks, ta
     assert "away: FAILED" in ended.stderr
     assert CANARY not in ended.stdout + ended.stderr
     states = {each["name"]: each for each in sinks("status", "--json").json()}
-    assert (states["db"]["days_behind"], states["db"]["error"]) == (0, None)
-    assert states["away"]["behind_since"]
+    assert (states["db"]["days_behind"], states["db"]["problem"]) == (0, None)
+    assert "behind since" in states["away"]["problem"]
 
 
 def test_run_takes_days(sinks):
