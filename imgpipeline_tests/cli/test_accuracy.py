@@ -20,7 +20,7 @@ from imgpipeline_tests.events.samples import STOP
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, write_chain, writer
 from imgpipeline_tests.tracking.films import Car, film
 
-pytestmark = pytest.mark.medium
+pytestmark = pytest.mark.slow
 
 NIGHT = datetime(2026, 1, 10, 1, tzinfo=UTC)
 

@@ -37,7 +37,7 @@ from imgpipeline_tests.lake.counted_day import (
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, write_chain, writer
 from imgpipeline_tests.tracking.films import Car, film
 
-pytestmark = pytest.mark.medium
+pytestmark = pytest.mark.slow
 LATER = NOON + timedelta(days=2)
 
 

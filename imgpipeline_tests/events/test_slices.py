@@ -160,6 +160,7 @@ def test_the_intervals_of_both_directions_contain_the_truth_that_the_detector_mi
         assert abs(row.found.estimate - truth) < abs(detected - truth)
 
 
+@pytest.mark.slow
 def test_of_two_thousand_draws_of_sixty_slices_93_in_100_intervals_contain_the_truth(street):
     ids = [slice_of(number) for number in range(0, FRAMES, 120 // FRAME_S)]
     found, covered = Counter[str](), Counter[str]()
