@@ -5,9 +5,10 @@ versions, so what the sensor remembers only saves work.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import date, datetime, timedelta
+from functools import cache
 from itertools import takewhile
 
 import dagster as dg
@@ -41,8 +42,7 @@ def sink_definitions() -> dg.Definitions:
     """Returns assets, checks, job and sensor of the configured sinks; nothing if the setting is invalid."""
     try:
         configs = load_sinks(load_settings())
-        assets = [_asset_of(config, sorted({name for table in open_sink(config)[1] for name in table.stored}))
-                  for config in configs]  # fmt: skip
+        assets = [_asset_of(config) for config in configs]
     except ConfigurationError as error:  # detection and builds continue without sinks
         logging.getLogger(__name__).warning("Warning: nothing is exported to sinks: %s", error)
         assets = []
@@ -58,10 +58,18 @@ def sink_definitions() -> dg.Definitions:
     return dg.Definitions(assets=assets, jobs=[job], sensors=[_sensor(configs)])
 
 
-def _asset_of(config: SinkConfig, stored: Iterable[str]) -> dg.AssetsDefinition:
+@cache  # the sensor asks at each tick, and some sinks make a client
+def _stored_tables(config: SinkConfig) -> tuple[str, ...]:
+    """Returns the names of the stored tables that a sink copies."""
+    sink, tables = open_sink(config)
+    with closing(sink):
+        return tuple(sorted({name for table in tables for name in table.stored}))
+
+
+def _asset_of(config: SinkConfig) -> dg.AssetsDefinition:
     @dg.asset(
         name=f"sink_{config.name}",
-        deps=[dg.AssetKey(name) for name in stored],
+        deps=[dg.AssetKey(name) for name in _stored_tables(config)],
         group_name="sinks",
         kinds={config.kind},
         owners=OWNERS,
@@ -153,6 +161,5 @@ def _reason_to_wait(
 def _tags(store: ObjectStore, config: SinkConfig, today: date) -> _Seen:
     from imgpipeline.lake.days.summary_inputs import list_versions  # noqa: PLC0415 - loads DuckDB
 
-    names = sorted({name for table in open_sink(config)[1] for name in table.stored})
-    tags = [(name, day, tag) for name in names for day, tag in list_versions(store, name).items()]
+    tags = [(name, day, tag) for name in _stored_tables(config) for day, tag in list_versions(store, name).items()]
     return sorted(each for each in tags if each[1] < today), sorted(each for each in tags if each[1] >= today)

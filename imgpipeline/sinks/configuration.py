@@ -34,16 +34,15 @@ def load_sinks(settings: SinkSettings) -> tuple[SinkConfig, ...]:
         ConfigurationError: The setting is invalid; the message has no password.
     """
     words = settings.sinks.get_secret_value().split() if settings.sinks else []
-    found = [_config(name, url if equals else _classic_url(name)) for name, equals, url in map(_split, words)]
+    found = [
+        _config(name, url if equals else _classic_url(name))
+        for name, equals, url in (word.partition("=") for word in words)
+    ]
     names = [config.name for config in found]
     doubled = next((name for name in names if names.count(name) > 1), None)
     if doubled:
         raise ConfigurationError(f"Two sinks are named {doubled}.", next_step="give each its own name")
     return tuple(found)
-
-
-def _split(word: str) -> tuple[str, str, str]:
-    return word.partition("=")
 
 
 def _classic_url(kind: str) -> str:

@@ -1,4 +1,4 @@
-"""Plans: draws that are never exchanged, whoever makes them at the same time."""
+"""Plans: draws that are never replaced, even if several people make them at the same time."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor

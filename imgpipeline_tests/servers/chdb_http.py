@@ -31,7 +31,7 @@ _OF_THE_TRANSPORT = {
     "query", "database", "query_id", "wait_end_of_query", "client_protocol_version", "send_progress_in_http_headers",
     "http_headers_progress_interval_ms", "enable_http_compression", "cancel_http_readonly_queries_on_client_close",
 }  # fmt: skip
-"""Parameters of the URL that are no settings of the engine."""
+"""Parameters of the URL that are not settings of the engine."""
 _REFUSED = "Code: 516. DB::Exception: {}: Authentication failed: password is incorrect. (AUTHENTICATION_FAILED)"
 
 
