@@ -43,6 +43,15 @@ class Proxy:
         self.server.ask("POST", f"/proxies/{self.name}", {"enabled": True})
 
     @contextmanager
+    def disconnected(self) -> Iterator[None]:
+        """Refuse connections for the time of the context."""
+        self.disconnect()
+        try:
+            yield
+        finally:
+            self.reconnect()
+
+    @contextmanager
     def fault(
         self, kind: str, stream: Literal["upstream", "downstream"] = "downstream", **attributes: int
     ) -> Iterator[None]:

@@ -1,7 +1,6 @@
 """OpenSearch and Elasticsearch as targets of the suite: one real OpenSearch, behind proxies that ask for a login."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import date
 
@@ -36,13 +35,8 @@ class SearchTarget:
         wanted = {"query": {"term": {"day": str(day)}}}
         self.engine.ask("POST", f"/{table.name}/_delete_by_query?refresh=true", wanted)
 
-    @contextmanager
-    def outage(self) -> Iterator[None]:
-        self._proxy.disconnect()
-        try:
-            yield
-        finally:
-            self._proxy.reconnect()
+    def outage(self) -> AbstractContextManager[None]:
+        return self._proxy.disconnected()
 
 
 def search_target(ask: pytest.FixtureRequest, kind: str) -> SearchTarget:

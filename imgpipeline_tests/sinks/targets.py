@@ -77,10 +77,5 @@ class PostgresTarget:
         finally:
             connection.close()
 
-    @contextmanager
-    def outage(self) -> Iterator[None]:
-        self._proxy.disconnect()
-        try:
-            yield
-        finally:
-            self._proxy.reconnect()
+    def outage(self) -> AbstractContextManager[None]:
+        return self._proxy.disconnected()
