@@ -5,6 +5,7 @@ is computed on its own: if it cannot be read, its `imgpipeline_part_up` is 0, an
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ LOG = logging.getLogger(__name__)
 _PREFIX = "imgpipeline"
 _AUDITED_DAYS = 31
 """Days whose last audit is shown, the newest ones."""
+_LONGEST_REST_S = 120.0
 Sample = tuple[str, Mapping[str, str], float]
 """Name without prefix, labels, value."""
 METRICS: Mapping[str, str] = {
@@ -179,7 +181,16 @@ def serve_site_metrics(metrics: SiteMetrics, port: int, address: str) -> Abstrac
     return serve_pages(page_of, port, address)
 
 
-def refresh_until(metrics: SiteMetrics, stop: Event, every_s: float) -> None:
-    """Computes the metrics at this interval until `stop` is set."""
-    while not stop.wait(every_s):
+def refresh_until(
+    metrics: SiteMetrics, stop: Event, every_s: float, *, clock_s: Callable[[], float] = time.monotonic
+) -> None:
+    """Computes the metrics at this interval until `stop` is set.
+
+    The comparison of all days takes long in a store of years: after a computation that took longer than a third of
+    the interval, the rest is three times as long, at most two minutes, so that metrics stay younger than their alert.
+    """
+    rest_s = every_s
+    while not stop.wait(rest_s):
+        started_s = clock_s()
         metrics.refresh()
+        rest_s = max(every_s, min(3 * (clock_s() - started_s), _LONGEST_REST_S))

@@ -232,6 +232,7 @@ def test_current_values_are_shown_and_secrets_only_as_set(tmp_path):
     assert "canary" not in ended.stdout + ended.stderr + table.stdout + table.stderr
 
 
+@pytest.mark.slow
 def test_a_classic_name_is_a_warning_and_only_one_in_the_dotenv_file_disturbs_other_commands(tmp_path):
     (tmp_path / ".env").write_text(f"ES_PASSWORD={CANARY}\n")
     doctor, listed, other = (

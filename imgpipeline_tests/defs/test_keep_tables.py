@@ -91,6 +91,7 @@ def test_an_object_that_fails_stops_no_other_and_the_run_names_it(store, instanc
     assert keeping.requests(after_s=4000) == [], "it waits for a person"
 
 
+@pytest.mark.slow
 def test_consecutive_past_days_share_a_run(store, keeping):
     for day in (*DAYS, DAYS[2] + timedelta(days=2)):
         add_frames(store, day, 0.6)

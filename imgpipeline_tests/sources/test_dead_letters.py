@@ -134,6 +134,7 @@ def test_key_headers_and_time_of_the_record_are_kept(lane, tmp_path):
 
 
 @pytest.mark.fault(25)
+@pytest.mark.slow
 def test_fault_25_a_record_that_was_too_large_to_be_kept_is_read_from_kafka_again(lane, tmp_path):
     small = lane.with_settings(dead_letter_raw_bytes=100)
     value = message(image_path=PATH, note="x" * 200)

@@ -173,6 +173,7 @@ def test_an_authority_file_that_is_not_a_certificate(secured, tmp_path):
         ("SASL_SSL", "SSL", "to SSL"),
     ],
 )
+@pytest.mark.slow
 def test_a_security_protocol_that_the_port_does_not_speak(secured, protocol, listener, expected):
     ca_file = authority(secured) if protocol.endswith("SSL") else None
     error = explained(settings(secured.address(listener), **login(protocol, kafka_ca_file=ca_file)))

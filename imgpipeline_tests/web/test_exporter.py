@@ -10,7 +10,7 @@ from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
 from imgpipeline.stream.connection import open_producer
 from imgpipeline.stream.log import read_log
-from imgpipeline.web.exporter import METRICS, SiteMetrics, serve_site_metrics
+from imgpipeline.web.exporter import METRICS, SiteMetrics, refresh_until, serve_site_metrics
 from imgpipeline_tests.ledger.samples import NOON, dead_letter, frames, write_chain
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
 
@@ -74,3 +74,20 @@ def test_every_metric_has_a_meaning(metrics):
     write_chain(metrics.store, frames(0, 2))
     names = {name for name, *_ in scraped(metrics) if not name.startswith("detection_")}
     assert names <= METRICS.keys()
+
+
+def test_a_computation_that_takes_long_is_followed_by_a_longer_rest():
+    took_s = iter([1.0, 20.0, 500.0])
+    now_s, rests_s = [0.0], []
+
+    class Metrics:
+        def refresh(self):
+            now_s[0] += next(took_s)
+
+    class Stop:
+        def wait(self, rest_s):
+            rests_s.append(rest_s)
+            return len(rests_s) == 4
+
+    refresh_until(Metrics(), Stop(), 30.0, clock_s=lambda: now_s[0])
+    assert rests_s == [30.0, 30.0, 60.0, 120.0]

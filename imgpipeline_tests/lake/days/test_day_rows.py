@@ -283,7 +283,7 @@ class GrowingDays(RuleBasedStateMachine):
 
 
 class TestGrowingDays(GrowingDays.TestCase):
-    settings = settings(max_examples=examples(6), stateful_step_count=15)
+    settings = settings(max_examples=examples(3), stateful_step_count=12)
 
 
 @pytest.mark.slow
@@ -326,7 +326,7 @@ def test_a_line_longer_than_duckdb_s_own_limit_is_read(memory, tmp_path):
 
 
 @pytest.mark.medium
-@settings(max_examples=examples(25))
+@settings(max_examples=examples(12))
 @given(st.lists(any_frame, min_size=1, max_size=4))
 def test_any_frame_reads_back_as_python_wrote_it(tmp_path_factory, made):
     store = open_memory_store()

@@ -308,6 +308,7 @@ def summarised(store: ObjectStore) -> list[int]:
 @pytest.mark.medium
 @pytest.mark.fault(30)
 @pytest.mark.fault(32)
+@pytest.mark.slow
 def test_ends_only_grow_while_builds_race_with_a_writer(store, lake):
     made = write_chain(store, day_outcomes(0, 5))
     over, seen = threading.Event(), [[*reached(store), *summarised(store)]]
@@ -344,6 +345,7 @@ def test_ends_only_grow_while_builds_race_with_a_writer(store, lake):
 
 @pytest.mark.medium
 @pytest.mark.fault(5)
+@pytest.mark.slow
 def test_a_build_killed_at_any_moment_leaves_correct_tables(settings, lake):
     store = open_store(settings)
     made = write_chain(store, day_outcomes(0, 5))
