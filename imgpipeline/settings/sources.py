@@ -133,6 +133,9 @@ class HttpSettings(SettingsGroup):
     `IMGPIPELINE_IDENTITY_HEADER`."""
     identity_header: str = Field("X-Forwarded-User", pattern=r"^[A-Za-z0-9-]{1,100}$")
     """Header in which a trusted proxy names the user."""
+    proxy_secret: SecretStr | None = None
+    """Secret that a trusted proxy sends in the header `X-Proxy-Secret`. Where other programs share the proxies'
+    network, as containers do, the address alone does not prove who sent a request."""
     dagster_url: str = Field("", pattern=r"^(https?://[^\s/@?#]+(/[^\s?#]*)?)?$")
     """Address of Dagster's UI, such as `https://dagster.example`; the viewer links to its runs."""
     viewer_url: str = Field("", pattern=r"^(https?://[^\s/@?#]+(/[^\s?#]*)?)?$")

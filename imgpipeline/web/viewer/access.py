@@ -6,6 +6,7 @@ key as the password of HTTP Basic authentication.
 
 import ipaddress
 from dataclasses import dataclass
+from hmac import compare_digest
 from urllib.parse import urlsplit
 
 from fastapi import HTTPException, Request
@@ -44,6 +45,7 @@ class Access:
         self._keys = KeyFile(settings.api_keys_file)
         self._proxies = _networks(settings.trusted_proxies)
         self._header = settings.identity_header
+        self._secret = settings.proxy_secret
         self._proxy_scopes = frozenset({Scope.READ, Scope.ACKNOWLEDGE})
 
     def is_needed(self) -> bool:
@@ -70,6 +72,10 @@ class Access:
         return Visitor(key.name or f"key {key.id}", frozenset(key.scopes)) if key else None
 
     def _is_proxy(self, request: Request) -> bool:
+        if self._secret is not None:
+            sent = request.headers.getlist("x-proxy-secret")
+            if len(sent) != 1 or not compare_digest(sent[0].encode(), self._secret.get_secret_value().encode()):
+                return False
         try:
             address = ipaddress.ip_address(request.client.host if request.client else "")
         except ValueError:

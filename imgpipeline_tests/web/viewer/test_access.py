@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import FastAPI, Request
+from pydantic import SecretStr
 
 from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.events.alerts.listing import read_acknowledgements
@@ -145,6 +146,23 @@ def test_only_a_trusted_proxy_can_name_the_visitor(folder, proxies, headers, nam
     sent = [(name.lower().encode(), value.encode()) for name, value in headers]
     request = Request({"type": "http", "client": ("127.0.0.1", 50_000), "headers": sent})
     visitor = Access(folder.model_copy(update={"trusted_proxies": proxies})).visitor(request)
+    assert (visitor and visitor.name) == named
+
+
+@pytest.mark.parametrize(
+    ("secrets", "named"),
+    [
+        pytest.param(["s3cret"], "carla", id="right"),
+        pytest.param(["guess"], None, id="wrong"),
+        pytest.param([], None, id="none"),
+        pytest.param(["s3cret", "s3cret"], None, id="two"),
+    ],
+)
+def test_a_program_in_the_proxys_network_cannot_name_a_visitor_without_the_proxys_secret(folder, secrets, named):
+    sent = [(b"x-forwarded-user", b"carla"), *((b"x-proxy-secret", one.encode()) for one in secrets)]
+    request = Request({"type": "http", "client": ("127.0.0.1", 50_000), "headers": sent})
+    changed = {"trusted_proxies": "127.0.0.1", "proxy_secret": SecretStr("s3cret")}
+    visitor = Access(folder.model_copy(update=changed)).visitor(request)
     assert (visitor and visitor.name) == named
 
 
