@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import date
 from typing import Annotated, Any
 
 import typer
@@ -57,14 +58,15 @@ def run(period: Period, names: NamesArgument = None) -> None:
     settings, store = open_site(sinks_today_s=0)
     span, failed = period.span(), False
     for config in _chosen(settings, names):
-        rows = days = 0
+        rows, days = 0, set[date]()
         try:
             exporter = Exporter(store, settings, config)
             with closing(exporter.sink):
                 for done in exporter.export(span):
-                    rows, days = rows + done.rows, days + 1
+                    rows = rows + done.rows
+                    days.add(done.day)
                     note(f"{config.name}: {done}")
-            note(f"{config.name}: {counted(rows, 'row')} in {counted(days, 'day')} of its tables; the rest is current.")
+            note(f"{config.name}: {counted(rows, 'row')} of {counted(len(days), 'day')} copied.")
         except ImgpipelineError as error:
             failed = True
             note(f"{config.name}: FAILED: {error}")
@@ -82,18 +84,19 @@ def status(rows: RowFormat) -> None:
 
 @command(app, "remove")
 def remove(name: NameArgument, period: Period, yes: YesOption = False) -> None:
-    """Remove the exported rows from a sink, of some days or of all. The store is not changed."""
-    (config,) = _chosen(load_settings(), [name])
+    """Remove the exported rows from a sink, of some days or of all. The store is not changed.
+
+    The next export copies the days again, unless the sink or its table is taken out of IMGPIPELINE_SINKS before.
+    """
+    settings, store = open_site()
+    (config,) = _chosen(settings, [name])
     span = period.span()
     if not yes:
         confirm(f"Remove the rows of {span} from {name} ({config.url})?")
-    sink, tables = open_sink(config)
-    with closing(sink):
-        for table in tables:
-            days = [day for day in sink.stored_days(table) if day in span]
-            for day in days:
-                sink.remove_day(table, day)
-            note(f"{name}: removed {counted(len(days), 'day')} of {table.name}.")
+    exporter = Exporter(store, settings, config)
+    with closing(exporter.sink):
+        for table, days in exporter.remove(span).items():
+            note(f"{name}: removed {counted(days, 'day')} of {table}.")
 
 
 @command(app, "search")

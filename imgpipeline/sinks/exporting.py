@@ -103,8 +103,8 @@ class Exporter:
     def __post_init__(self) -> None:
         self.sink, self.tables = open_sink(self.config)
 
-    def differences(self, span: Span = ALL_DAYS) -> list[Difference]:
-        """Compares the versions of these days; the newest day comes first.
+    def differences(self) -> list[Difference]:
+        """Compares the versions of all days; the newest day comes first.
 
         Raises:
             PermanentError: The store has no day at all, but the sink has some: the setting may name a wrong store.
@@ -116,7 +116,6 @@ class Exporter:
                 f"The store {self.store.url} has no days, so all days of {self.config.name} would be removed.",
                 next_step="check IMGPIPELINE_STORE_URL; `imgpipeline sinks remove` removes the days of a sink",
             )
-        found = [each for each in found if each.day in span]
         return sorted(found, key=lambda each: each.day, reverse=True)
 
     def export(self, span: Span = ALL_DAYS) -> Iterator[Exported]:
@@ -131,9 +130,12 @@ class Exporter:
             TransientError: The sink or the store does not answer; the days before it are exported.
         """
         left: list[Difference] | None = None
+        others: list[Difference] = []
         refused: list[tuple[Difference, PermanentError]] = []
         try:
-            left = [each for each in self.differences(span) if self._is_due(each)]
+            found = self.differences()
+            others = [each for each in found if each.day not in span]
+            left = [each for each in found if each.day in span and self._is_due(each)]
             with open_each_day(self.store, memory=self.settings.duckdb_memory) as show:
                 while len(left) > len(refused) and not self.is_over():  # refused days stay at the beginning of `left`
                     try:
@@ -146,9 +148,24 @@ class Exporter:
             if refused:
                 raise _refusal(self.config.name, refused)
         except ImgpipelineError as error:
-            self._record(str(error), left)
+            self._record(str(error), None if left is None else left + others)
             raise
-        self._record(None, left)
+        self._record(None, left + others)
+
+    def remove(self, span: Span = ALL_DAYS) -> dict[str, int]:
+        """Removes exported days from the sink, and returns their number by table.
+
+        Raises:
+            ImgpipelineError: The store or the sink cannot be read or written.
+        """
+        removed: dict[str, int] = {}
+        for table in self.tables:
+            days = [day for day in self.sink.stored_days(table) if day in span]
+            for day in days:
+                self.sink.remove_day(table, day)
+            removed[table.name] = len(days)
+        self._record(None, self.differences())
+        return removed
 
     def _is_due(self, difference: Difference) -> bool:
         now, there = self.clock(), difference.there
@@ -157,7 +174,7 @@ class Exporter:
 
     def _record(self, error: str | None, left: Sequence[Difference] | None) -> None:
         """Stores the state of the sink."""
-        now = self.clock()
+        now = self.clock().replace(microsecond=0)
         since = _read_status(self.store, self.config.name).behind_since or now
         behind = None if left is None else len({each.day for each in left})
         status = SinkStatus(self.config.name, now, behind, error, since if error else None)

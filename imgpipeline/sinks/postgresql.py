@@ -35,7 +35,7 @@ _FRAME_PATHS = SinkTable(
     """
     SELECT day, video_id, frame_id, "timestamp", path FROM (
         SELECT day, coalesce(attributes->>'$.video_id', source) AS video_id,
-               coalesce(attributes->>'$.frame_id', format('frame_{:05d}', frame_number), frame_id) AS frame_id,
+               coalesce(attributes->>'$.frame_id', frame_id) AS frame_id,
                "timestamp", source_image_path AS path, source_kafka_offset
         FROM frames WHERE source_image_path IS NOT NULL
     )

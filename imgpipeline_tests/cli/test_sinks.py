@@ -56,7 +56,7 @@ def test_status_says_that_nothing_was_exported_yet(sinks):
 def test_run_exports_to_the_sinks_that_answer_and_fails_for_the_others(sinks, target):
     ended = sinks("run")
     assert ended.status == 1
-    assert "db: 16 rows in 2 days of its tables" in ended.stderr
+    assert "db: 16 rows of 2 days copied" in ended.stderr
     assert "away: FAILED" in ended.stderr
     assert CANARY not in ended.stdout + ended.stderr
     states = {each["name"]: each for each in sinks("status", "--json").json()}
@@ -64,8 +64,13 @@ def test_run_exports_to_the_sinks_that_answer_and_fails_for_the_others(sinks, ta
     assert "behind since" in states["away"]["problem"]
 
 
+def problem_of(sinks, name):
+    return {each["name"]: each["problem"] for each in sinks("status", "--json").json()}[name]
+
+
 def test_run_takes_days(sinks):
-    assert "8 rows in 1 day of its tables" in sinks("run", "db", "--day", MONDAY.isoformat()).stderr
+    assert "8 rows of 1 day copied" in sinks("run", "db", "--day", MONDAY.isoformat()).stderr
+    assert "1 day behind" in problem_of(sinks, "db")
 
 
 def test_remove_removes_the_rows_of_the_named_days(sinks, target):
@@ -74,6 +79,7 @@ def test_remove_removes_the_rows_of_the_named_days(sinks, target):
     with target.cursor() as cursor:
         cursor.execute("SELECT DISTINCT day FROM detections")
         assert [row["day"] for row in cursor.fetchall()] == [TUESDAY]
+    assert "1 day behind" in problem_of(sinks, "db")
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_sinks(sinks):

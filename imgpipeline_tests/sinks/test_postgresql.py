@@ -46,11 +46,20 @@ def shown(target) -> list[tuple[str, str, str]]:
         return [tuple(row.values()) for row in cursor.fetchall()]
 
 
-def test_of_frames_with_the_same_number_on_one_day_the_newest_counts(store, postgres, toxiproxy):
+def test_of_frames_with_the_same_identifiers_of_a_producer_on_one_day_the_newest_counts(store, postgres, toxiproxy):
     target, monday = PostgresTarget(postgres, toxiproxy), day_number(0)
-    put_day(store, monday, [replace(each, frame_number=7) for each in frames_of(monday, 3)])
+    given = {"frame_id": "frame_00007", "video_id": "clip"}
+    put_day(store, monday, [replace(each, attributes=given) for each in frames_of(monday, 3)])
     export(store, target)
-    assert shown(target) == [("cam-1", "frame_00007", "images/cam-1/2.jpg")]
+    assert shown(target) == [("clip", "frame_00007", "images/cam-1/2.jpg")]
+
+
+def test_frames_without_identifiers_of_a_producer_all_arrive_although_their_numbers_repeat(store, postgres, toxiproxy):
+    target, monday = PostgresTarget(postgres, toxiproxy), day_number(0)
+    frames = [replace(each, frame_number=7) for each in frames_of(monday, 3)]
+    put_day(store, monday, frames)
+    export(store, target)
+    assert shown(target) == sorted(("cam-1", each.frame_id, each.source_image_path) for each in frames)
 
 
 def test_the_newest_day_of_a_frame_counts_and_the_older_one_again_once_it_is_removed(store, postgres, toxiproxy):
