@@ -65,7 +65,8 @@ def failed_runs(instance: dg.DagsterInstance, now: datetime) -> list[FailedRun]:
 def mark_failed(instance: dg.DagsterInstance, run_id: str, reason: str) -> None:
     """Marks a run that another run takes over as failed, and ends its process if possible.
 
-    Only the default launcher's process is killed; any other launcher is asked to terminate the run. If the process survives on another machine, it does no harm: the ledger does not accept an offset twice.
+    Only the default launcher's process is killed; any other launcher is asked to terminate the run. If the process
+    survives on another machine, it does no harm: the ledger does not accept an offset twice.
     """
     run = instance.get_run_by_id(run_id)
     if run is None or run.is_finished:

@@ -188,7 +188,7 @@ class PooledWorkers(RunLauncher):
     def supports_check_run_worker_health(self) -> bool:
         return True
 
-    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:  # noqa: ARG002 - Dagster's name
         return CheckRunHealthResult(self.health)
 
     def launch_run(self, context: object) -> None:
