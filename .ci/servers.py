@@ -29,6 +29,7 @@ APT_PACKAGES = {
     "mosquitto_pub": "mosquitto-clients",
     "chromium": "chromium",
     "nginx": "nginx-light",
+    "redis-server": "redis-server",
     "promtool": "prometheus",
     "curl": "curl",
     "mvn": "maven",
@@ -65,7 +66,8 @@ def main() -> int:
     except InstallError as error:
         print(f"make servers: {error}", file=sys.stderr)
         return 1
-    ready = "Kafka, Hadoop, OpenSearch, versitygw (S3), toxiproxy, PostgreSQL, Mosquitto, nginx, GStreamer and Chromium"
+    servers = "Kafka, Hadoop, OpenSearch, versitygw (S3), toxiproxy, PostgreSQL, Mosquitto, Redis, nginx"
+    ready = f"{servers}, GStreamer and Chromium"
     say(f"{ready} are ready after {time.monotonic() - started_s:.1f} s")
     return 0
 
@@ -96,7 +98,7 @@ def install_tools() -> None:
 
 def missing_tools() -> list[str]:
     """Name the tools to install; what only fetches or builds is not asked for where its work is done."""
-    needed = ["java", "openssl", "mosquitto_pub", "chromium", "curl"]
+    needed = ["java", "openssl", "mosquitto_pub", "chromium", "curl", "redis-server"]
     if not all(map(is_there, (programs.kafka_jars, programs.hadoop_jars, programs.opensearch_jars))):
         needed.append("mvn")
     if not (is_there(programs.versitygw) and is_there(programs.toxiproxy)):

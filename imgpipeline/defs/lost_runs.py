@@ -4,6 +4,9 @@ Dagster notices a killed run only while the code server that launched it is aliv
 of all processes, it waits for a timeout; until then the run occupies a slot of the queue, and its days wait. Therefore
 each run records its process in a tag, which any process in the same process table can check. If no check is possible
 (another machine or container, or a reboot since), the answer is "unknown".
+
+This applies to Dagster's default launcher only. Under any other one, a process may be on another machine or execute
+several runs one after another, so the launcher is asked instead.
 """
 
 import json
@@ -14,6 +17,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.launcher import DefaultRunLauncher, WorkerStatus
+from dagster._core.launcher.sync_in_memory_run_launcher import SyncInMemoryRunLauncher
 
 from imgpipeline.defs.run_tags import PROCESS_TABLE_TAG, PROCESS_TAG, noted, read_noted
 
@@ -57,13 +62,19 @@ def is_lost(instance: dg.DagsterInstance, run: dg.DagsterRun, *, now: datetime, 
     """Tells whether the process of a run that has not ended is known to be gone.
 
     A run records its process in its first step. Before that, an event of Dagster has the process id, which is valid
-    only in the process table of the code server that launched the run.
+    only in the process table of the code server that launched the run. Launchers without processes of their own are
+    asked for the worker's health; "unknown" is not lost.
 
     Args:
         run: A run that has left the queue.
         now: The clock, UTC.
         serving_since: When this code server started, UTC.
     """
+    if not uses_processes(instance):
+        launcher = instance.run_launcher
+        if not launcher.supports_check_run_worker_health:
+            return False
+        return launcher.check_run_worker_health(run).status is WorkerStatus.FAILED
     note = read_noted(run, PROCESS_TAG)
     if note is not None:
         return is_gone(note)
@@ -75,6 +86,11 @@ def is_lost(instance: dg.DagsterInstance, run: dg.DagsterRun, *, now: datetime, 
     launched_s = instance.get_run_stats(run.run_id).launch_time
     launched_at = datetime.fromtimestamp(launched_s, UTC) if launched_s else now
     return launched_at < serving_since and now - launched_at > _SILENT
+
+
+def uses_processes(instance: dg.DagsterInstance) -> bool:
+    """Tells whether each run has its own process, started by the code server (or is executed in memory, in tests)."""
+    return isinstance(instance.run_launcher, DefaultRunLauncher | SyncInMemoryRunLauncher)
 
 
 def is_orphan(record: dg.RunRecord, now: datetime) -> bool:

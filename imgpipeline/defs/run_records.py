@@ -4,6 +4,7 @@ The tag `ENDS_TAG` of a run has the end of the ledger in each partition with lag
 at the same ends.
 """
 
+import logging
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -11,11 +12,21 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from imgpipeline.defs.detection_job import JOB_NAME, lane_of
-from imgpipeline.defs.lost_runs import LAUNCHED, as_utc, end_process, ended_at, is_gone, is_lost, is_orphan
+from imgpipeline.defs.lost_runs import (
+    LAUNCHED,
+    as_utc,
+    end_process,
+    ended_at,
+    is_gone,
+    is_lost,
+    is_orphan,
+    uses_processes,
+)
 from imgpipeline.defs.run_tags import ENDING_TAG, FAILURE_TAG, PROCESS_TAG, noted, read_ends, read_noted
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.stream.lanes import Ending, FailedRun, Lane, LiveRun, Place
 
+_logger = logging.getLogger(__name__)
 _MOST_ENDS = 64
 """Maximum number of partitions in a tag, because databases index tags and reject long ones."""
 FAILURES_READ = 100
@@ -52,18 +63,31 @@ def failed_runs(instance: dg.DagsterInstance, now: datetime) -> list[FailedRun]:
 
 
 def mark_failed(instance: dg.DagsterInstance, run_id: str, reason: str) -> None:
-    """Marks a run that another run takes over as failed, and kills its process if possible.
+    """Marks a run that another run takes over as failed, and ends its process if possible.
 
-    If the process survives on another machine, it does no harm: the ledger does not accept an offset twice.
+    Only the default launcher's process is killed; any other launcher is asked to terminate the run. If the process
+    survives on another machine, it does no harm: the ledger does not accept an offset twice.
     """
     run = instance.get_run_by_id(run_id)
     if run is None or run.is_finished:
         return
     process = read_noted(run, PROCESS_TAG)
-    ending = _ending(run) if process is None or is_gone(process) else Ending.HUNG
+    now = datetime.now(UTC)
+    is_dead = is_gone(process) if uses_processes(instance) else is_lost(instance, run, now=now, serving_since=now)
+    ending = _ending(run) if process is None or is_dead else Ending.HUNG
     instance.add_run_tags(run_id, noted(run_id, ENDING_TAG, ending.value))  # before Dagster sees it gone
-    killed = " Its process was killed." if end_process(process) else ""
+    is_ended = end_process(process) if uses_processes(instance) else _terminate(instance, run_id)
+    killed = " Its process was ended." if is_ended else ""
     instance.report_run_failed(run, f"Taken over by another run: {reason}.{killed} Nothing is lost or counted twice.")
+
+
+def _terminate(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Asks the launcher to end a run; one that cannot (its broker may be away) must not stop the takeover."""
+    try:
+        return instance.run_launcher.terminate(run_id)
+    except Exception:
+        _logger.warning("The launcher could not terminate run %s, which was taken over.", run_id, exc_info=True)
+        return False
 
 
 def format_ends(ends: Mapping[Place, int]) -> str:

@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import pytest
 from dagster._core.events import EngineEventData
+from dagster._core.launcher import CheckRunHealthResult, RunLauncher, WorkerStatus
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from imgpipeline.definitions import defs
 from imgpipeline.defs.detection_job import JOB_NAME
 from imgpipeline.defs.keep_tables import request_of
 from imgpipeline.defs.lost_runs import describe_process, describe_table, end_process, is_gone, mark_lost_builds
+from imgpipeline.defs.run_records import mark_failed
 from imgpipeline.defs.run_tags import PROCESS_TABLE_TAG, PROCESS_TAG, noted
 
 HERE = {PROCESS_TABLE_TAG: describe_table()}
@@ -171,3 +173,76 @@ def test_a_recorded_process_is_killed_even_if_it_is_stopped_and_no_other_one():
     finally:
         child.kill()
         child.wait()
+
+
+class PooledWorkers(RunLauncher):
+    """A launcher like Celery's, whose worker processes execute many runs one after another, on any machine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.health = WorkerStatus.RUNNING
+        self.terminated: list[str] = []
+        self.is_reachable = True
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        return True
+
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:  # noqa: ARG002 - Dagster's name
+        return CheckRunHealthResult(self.health)
+
+    def launch_run(self, context: object) -> None:
+        raise NotImplementedError("the tests create their runs in Dagster's storage")
+
+    def terminate(self, run_id: str) -> bool:
+        if not self.is_reachable:
+            raise ConnectionError("the broker is away")
+        self.terminated.append(run_id)
+        return True
+
+
+@pytest.fixture
+def workers(builds, monkeypatch) -> PooledWorkers:
+    launcher = PooledWorkers()
+    launcher.register_instance(builds.instance)
+    monkeypatch.setattr(type(builds.instance), "run_launcher", launcher)
+    return launcher
+
+
+def test_a_takeover_does_not_kill_a_pooled_process_that_executes_another_run(builds, workers):
+    child = subprocess.Popen(["sleep", "600"])
+    try:
+        run_id = builds.launch()
+        builds.instance.add_run_tags(run_id, noted(run_id, PROCESS_TAG, describe_process(child.pid)))
+        mark_failed(builds.instance, run_id, "it made no progress")
+        assert child.poll() is None
+    finally:
+        child.kill()
+        child.wait()
+    assert builds.status(run_id) is dg.DagsterRunStatus.FAILURE
+    assert workers.terminated == [run_id]
+
+
+def test_a_takeover_succeeds_while_the_launcher_cannot_terminate(builds, workers):
+    workers.is_reachable = False
+    run_id = builds.launch()
+    mark_failed(builds.instance, run_id, "it made no progress")
+    assert builds.status(run_id) is dg.DagsterRunStatus.FAILURE
+
+
+def test_a_process_id_of_a_remote_worker_is_not_searched_in_this_process_table(builds, workers, ended_pid):
+    builds.launch(pid=ended_pid, **HERE)
+    assert builds.lost() == []
+
+
+def test_a_run_that_waits_for_a_remote_worker_survives_a_restart_of_the_code_server(builds, workers):
+    workers.health = WorkerStatus.UNKNOWN
+    builds.launch(**HERE)
+    builds.now += timedelta(hours=1)
+    assert builds.lost(serving_since=builds.now) == []
+
+
+def test_a_run_whose_worker_failed_according_to_its_launcher_is_marked(builds, workers):
+    run_id = builds.launch()
+    workers.health = WorkerStatus.FAILED
+    assert builds.lost() == [run_id]

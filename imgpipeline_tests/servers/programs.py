@@ -103,6 +103,11 @@ def nginx() -> Path:
     return _on_path("nginx", also="/usr/sbin")
 
 
+def redis_server() -> Path:
+    """Return the program of Redis."""
+    return _on_path("redis-server")
+
+
 def promtool() -> Path:
     """Return the program that tests the alert rules of Prometheus."""
     return _on_path("promtool")
