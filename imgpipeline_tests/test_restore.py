@@ -1,7 +1,6 @@
 """What docs/restore.md says holds: after each loss, the past has the same numbers, and new frames are counted."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,11 @@ LEDGER = ("metadata/", "metadata_days/", "images/")
 
 
 @pytest.fixture
-def site(lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LaneUnderTest]:  # noqa: F811
+def site(
+    lane: LaneUnderTest,  # noqa: F811 - the fixture
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> LaneUnderTest:
     """A day that was detected and built by Dagster."""
     for name, value in environment_of(lane.settings).items():
         monkeypatch.setenv(name, value)
