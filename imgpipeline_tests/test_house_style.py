@@ -18,7 +18,7 @@ MOST_FUNCTION_LINES = 40
 TOP_LEVEL = {
     *("imgpipeline", "imgpipeline_tests", "models", "workspace.yaml", "dagster.yaml", "pyproject.toml"),
     *(".ci", "docs", "deploy", "benchmarks", "Makefile", "constraints.txt", ".gitignore"),
-    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"),
+    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE"),
 }
 LARGEST_FILE_BYTES = 2_500_000
 
