@@ -2,6 +2,7 @@
 
     python -m benchmarks.sinks                a year of days with 10^7 detections
     python -m benchmarks.sinks --days 20      some of it; each day as large
+    python -m benchmarks.sinks --outage       detection while every sink is down, next to detection without sinks
 
 The other load is, for PostgreSQL, DuckDB's CSV of each file and COPY into a table of the same columns and key; for
 ClickHouse (chdb behind HTTP), the client's insert of each file, or one that the engine reads from disk, without a
@@ -13,6 +14,7 @@ import json
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import date, timedelta
@@ -26,13 +28,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.children import Child, run_command
-from benchmarks.place import say
+from benchmarks.material import usual_network
+from benchmarks.place import announce_backlog, open_place, say
 from benchmarks.report import Table, at_least
+from benchmarks.rounds import Figures, take_turns
 from benchmarks.synthetic_days import DAY, SyntheticDay, make_day
+from benchmarks.throughput import prepare
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.contracts.times import utc_now
+from imgpipeline.errors import TransientError
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.summary_inputs import open_tables
+from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.storage.manifest import read_manifest, write_parquet
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings, load_settings
@@ -47,6 +54,12 @@ _DETECTIONS_A_DAY = 27_400
 _TABLE = "detections"
 _TURNS = 4
 _GOAL = 0.7
+_OUTAGE_FRAMES = 1200
+_DOWN = " ".join(
+    f"{kind.partition('+')[0]}={kind}://user:password@127.0.0.1:9"
+    for kind in ("postgresql", "clickhouse", "opensearch+http", "elasticsearch+http", "meilisearch+http")
+)
+"""One sink of each kind, at a port where nothing listens."""
 _Files = list[tuple[str, str]]
 """Day and path of each file."""
 
@@ -56,12 +69,18 @@ def main() -> None:
     if sys.argv[1:] == ["task"]:
         task = json.load(sys.stdin)
         began_s = time.perf_counter()
-        {"export": _export, "copy": _copy, "insert": _insert, "read": _read}[task["kind"]](**task["arguments"])
+        tasks = {"export": _export, "copy": _copy, "insert": _insert, "read": _read, "fail": _fail}
+        tasks[task["kind"]](**task["arguments"])
         print(json.dumps({"result": {"seconds": time.perf_counter() - began_s}}))
         return
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sinks", description="Measure exports to databases.")
     parser.add_argument("--days", type=int, default=365)
-    days = parser.parse_args().days
+    parser.add_argument("--outage", action="store_true", help="measure detection while every sink is down")
+    chosen = parser.parse_args()
+    print((_measure_outage() if chosen.outage else _measure_exports(chosen.days)).render())
+
+
+def _measure_exports(days: int) -> Table:
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as name, ExitStack() as stack:
         folder = Path(name)
         settings = load_settings(store_url=(folder / "store").as_uri())
@@ -76,7 +95,33 @@ def main() -> None:
             _compare("ClickHouse, client", settings, files, f"{url}/default", "insert"),
             _compare("ClickHouse, engine", settings, files, f"{url}/other", "read"),
         ]
-    print(Table(columns, rows).render())
+    return Table(columns, rows)
+
+
+def _measure_outage() -> Table:
+    """Detects the same backlog in turns. Exports to the sinks that are down are tried at the start of a run.
+
+    Dagster tries a failed export again after a minute or more.
+    """
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as name, open_place(Path(name)) as place:
+        contest = prepare(place, usual_network(), (640, 360), 60)
+        announce_backlog(contest.settings, contest.urls, _OUTAGE_FRAMES)
+        sinks = load_settings(sinks=_DOWN).sinks
+
+        def detect_during_outage() -> Figures:
+            settings = contest.settings.model_copy(update={"sinks": sinks})
+            with ThreadPoolExecutor(1) as pool:
+                tried = pool.submit(_child, settings, "fail")
+                return {**contest.run(sinks=sinks), "export_cpu_s": tried.result().cpu_s}
+
+        contenders = {"without sinks": contest.run, "all sinks down": detect_during_outage}
+        rounds = take_turns(contenders, 2, shown="frames_per_s")
+    ratio = rounds.ratio("all sinks down", "without sinks", "frames_per_s")
+    speeds = [f"{rounds.median(who, 'frames_per_s'):.1f}" for who in contenders]
+    cpu_s = f"{rounds.median('all sinks down', 'export_cpu_s'):.1f} s"
+    columns = ("frames", "frames/s without sinks", "frames/s while all sinks are down", "ratio", "least to greatest",
+               "CPU of the exports")  # fmt: skip
+    return Table(columns, [(str(_OUTAGE_FRAMES), *speeds, f"{ratio.median:.2f}", ratio.spread, cpu_s)])
 
 
 def _make_days(store: ObjectStore, root: Path, count: int) -> _Files:
@@ -130,9 +175,19 @@ def _child(settings: Settings, kind: str, **arguments: Any) -> Child:
 def _export(first: str, last: str) -> None:
     settings = load_settings()
     exporter = Exporter(open_store(settings), settings, load_sinks(settings)[0])
-    differences = exporter.differences(date.fromisoformat(first), date.fromisoformat(last))
-    for _ in exporter.export(differences):
+    for _ in exporter.export(Span(date.fromisoformat(first), date.fromisoformat(last))):
         pass
+
+
+def _fail() -> None:
+    """Exports to each sink, none of which answers."""
+    settings = load_settings()
+    for config in load_sinks(settings):
+        try:
+            list(Exporter(open_store(settings), settings, config).export())
+        except TransientError:
+            continue
+        raise RuntimeError(f"{config.name} is not down")
 
 
 def _copy(files: _Files, url: str) -> None:

@@ -19,7 +19,6 @@ from imgpipeline.lake.schema.tables import FRAMES
 from imgpipeline.lake.storage.engine import identifier
 from imgpipeline.sinks.protocol import FRAMES_AS_STORED, SHARED_TABLES, SinkConfig, SinkTable, StoredDay
 
-_TIMEOUT_S = 10
 _CREATE_VERSIONS = """
 CREATE TABLE IF NOT EXISTS imgpipeline_exports
 (table_name String, day Date32, version String, rows Int64, exported_at DateTime64(6, 'UTC'))
@@ -61,6 +60,7 @@ class ClickHouseSink:
     def __init__(self, config: SinkConfig) -> None:
         self._config = config
         self._open: Client | None = None
+        self._prepared: set[SinkTable] = set()
 
     def check(self) -> str:
         """See `Sink`."""
@@ -76,7 +76,9 @@ class ClickHouseSink:
     def replace_day(self, table: SinkTable, day: date, rows: pa.RecordBatchReader, version: str) -> int:
         """See `Sink`."""
         with self._client() as client:
-            _prepare(client, table, rows.schema)
+            if table not in self._prepared:
+                _prepare(client, table, rows.schema)
+                self._prepared.add(table)
             return _replace(client, table, day, rows, version)
 
     def remove_day(self, table: SinkTable, day: date) -> None:
@@ -126,7 +128,7 @@ class ClickHouseSink:
             username=unquote(urlsplit(self._config.url).username or "default"),
             interface="https" if self._config.url.startswith("https:") else "http",
             password=self._config.password.get_secret_value() if self._config.password else "",
-            connect_timeout=_TIMEOUT_S,
+            connect_timeout=10,
             autogenerate_session_id=False,
             tz_mode="aware",
         )
@@ -168,8 +170,7 @@ def _replace(client: Client, table: SinkTable, day: date, rows: pa.RecordBatchRe
         # To replace a partition by none is refused.
         change = f"REPLACE PARTITION '{day}' FROM" if count else f"MOVE PARTITION '{day}' TO TABLE"
         client.command(f"ALTER TABLE {identifier(table.name)} {change} {staging}")
-        if version:
-            write_version(version, count)
+        write_version(version, count)
         return int(count)
 
 

@@ -75,6 +75,7 @@ class MeilisearchSink:
         """See `Sink`."""
         records: list[Any] = []
         with self._errors():
+            self._images.get_settings()  # ends the block if somebody deleted the index
             records = self._records.get_documents({"limit": _MOST_DAYS}).results
         found = {record.id: {name: value for name, value in record if name != "id"} for record in records}
         return {date.fromisoformat(day): _RECORD.validate_python(record) for day, record in found.items()}
@@ -131,6 +132,8 @@ class MeilisearchSink:
             filterable = self._images.get_settings()["filterableAttributes"]
         missing = [name for name in ("day", "version") if name not in filterable]
         if missing:
+            self._record(day, _CHANGING)
+            self._wait(self._records.delete_all_documents())  # of an index that is gone
             filters = {"filterableAttributes": [*filterable, *missing]}
             self._wait(self._images.update_settings({**_SETTINGS, **filters}))
         self._record(day, _CHANGING)

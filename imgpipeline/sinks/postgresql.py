@@ -142,14 +142,9 @@ class PostgresqlSink:
             with self._open, self._open.cursor() as cursor:
                 cursor.execute("SET LOCAL TIME ZONE 'UTC'")
                 yield cursor
-        except (
-            errors.InvalidPassword,
-            errors.InvalidAuthorizationSpecification,
-            errors.InsufficientPrivilege,
-        ) as error:
+        except errors.InsufficientPrivilege as error:
             raise ConfigurationError(
-                f"PostgreSQL refuses {name}: {_first_line(error)}",
-                next_step="correct user and password, and grant it CREATE on its schema",
+                f"PostgreSQL refuses {name}: {_first_line(error)}", next_step="grant its user CREATE on its schema"
             ) from None
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             self.close()

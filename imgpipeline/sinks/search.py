@@ -61,10 +61,14 @@ class OpenSearchSink:
     def stored_days(self, table: SinkTable) -> Mapping[date, StoredDay]:
         """See `Sink`."""
         days = {}
+        with self._errors():
+            indices = self._client.indices.get(index=f"{table.name}-*")
         for hit in self._search(_EXPORTS, query={"term": {"table": table.name}}, size=10_000)["hits"]["hits"]:
             row = hit["_source"]
             stored = StoredDay(row["version"], row["rows"], datetime.fromisoformat(row["exported_at"]))
-            days[date.fromisoformat(row["day"])] = stored
+            day = date.fromisoformat(row["day"])
+            if place_of(table, day)[0] in indices:  # somebody may have deleted it
+                days[day] = stored
         return days
 
     def replace_day(self, table: SinkTable, day: date, rows: pa.RecordBatchReader, version: str) -> int:
@@ -72,6 +76,9 @@ class OpenSearchSink:
         index, of_day, of_version = place_of(table, day)
         with self._errors():
             self._prepare(_EXPORTS, _EXPORT_FIELDS)
+            if not self._client.indices.exists(index=index):
+                month = f'"{day:%Y-%m}||/M"'
+                self._delete(_EXPORTS, f'table:"{table.name}" AND day:[{month} TO {month}]')  # of an index that is gone
             self._prepare(index, fields_of(rows.schema), table.name)
             self._delete(_EXPORTS, of_version)  # so that a killed export is repeated
             count = self._write(index, documents(table, day, rows, version))
@@ -172,7 +179,7 @@ class OpenSearchSink:
             advice = "correct user, password and ?ca_certs=FILE; docs/sinks.md lists what the user has to be allowed"
             return ConfigurationError(f"{self._name} is refused: {why}", next_step=advice)
         if isinstance(status, int) and status < 500 and status not in {408, 409, 429}:
-            advice = f"if an index has other fields, delete it and {_EXPORTS}; all days are then exported again"
+            advice = "if an index has other fields, delete it; its days are then exported again"
             return PermanentError(f"{self._name} refuses the request: {why}", next_step=advice)
         return TransientError(f"{self._name} does not answer: {why}")
 

@@ -259,6 +259,8 @@ class _Handler(BaseHTTPRequestHandler):
                 if not all(_CONDITION.fullmatch(part.strip()) for part in text.split(" AND ")):
                     raise ApiError("invalid_document_filter", f"Was expecting an operation `=`, `!=` … at `{text}`.")
                 return self.owner.enqueue(uid, "documentDeletion", lambda: self._delete_by(uid, text))
+            case ["DELETE"]:
+                return self.owner.enqueue(uid, "documentDeletion", lambda: self.owner.index(uid).documents.clear())  # noqa: PLW0108 - looked up when the task runs
             case ["DELETE", name]:
                 return self.owner.enqueue(
                     uid, "documentDeletion", lambda: self.owner.index(uid).documents.pop(name, None)

@@ -37,6 +37,9 @@ class ClickHouseTarget:
     def lose_rows(self, table: SinkTable, day: date) -> None:
         self.ask(f"ALTER TABLE {table.name} DROP PARTITION '{day}'")
 
+    def drop(self, table: SinkTable) -> None:
+        self.ask(f"DROP TABLE {table.name} SYNC")
+
     def ask(self, query: str) -> bytes:
         """Execute a query, past the proxy."""
         return self.server.ask(query, self.database)

@@ -41,5 +41,8 @@ class MeilisearchTarget:
         index = self.server.indexes[table.name]
         index.documents = {name: each for name, each in index.documents.items() if each["day"] != str(day)}
 
+    def drop(self, table: SinkTable) -> None:
+        del self.server.indexes[table.name]
+
     def outage(self) -> AbstractContextManager[None]:
         return self._proxy.disconnected()

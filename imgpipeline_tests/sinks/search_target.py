@@ -35,6 +35,10 @@ class SearchTarget:
         wanted = {"query": {"term": {"day": str(day)}}}
         self.engine.ask("POST", f"/{table.name}/_delete_by_query?refresh=true", wanted)
 
+    def drop(self, table: SinkTable) -> None:
+        for index in self.engine.ask("GET", f"/_alias/{table.name}"):
+            self.engine.ask("DELETE", f"/{index}")
+
     def outage(self) -> AbstractContextManager[None]:
         return self._proxy.disconnected()
 

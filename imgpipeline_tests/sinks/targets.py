@@ -34,6 +34,9 @@ class Target(Protocol):
     def lose_rows(self, table: SinkTable, day: date) -> None:
         """Remove the rows of a day, but not its version, as somebody else might."""
 
+    def drop(self, table: SinkTable) -> None:
+        """Remove a table with all of its days, but not their versions."""
+
     def outage(self) -> AbstractContextManager[None]:
         """Take the system away for the time of the context."""
 
@@ -65,6 +68,10 @@ class PostgresTarget:
     def lose_rows(self, table: SinkTable, day: date) -> None:
         with self.cursor() as cursor:
             cursor.execute(f'DELETE FROM "{table.name}" WHERE day = %s', [day])  # noqa: S608 - own names
+
+    def drop(self, table: SinkTable) -> None:
+        with self.cursor() as cursor:
+            cursor.execute(f'DROP TABLE "{table.name}" CASCADE')
 
     @contextmanager
     def cursor(self) -> Iterator[Any]:

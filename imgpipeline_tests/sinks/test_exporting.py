@@ -251,6 +251,16 @@ def test_rows_that_others_removed_are_noticed(store, target, tables):
     assert row_differences(made) == {tables[0].name: {MONDAY: (count, 0)}}
 
 
+def test_a_table_that_others_dropped_is_exported_again(store, target, tables):
+    export(store, target)
+    target.drop(tables[0])
+    assert {(name, day) for name, day, _ in export(store, target)} == {
+        (tables[0].name, MONDAY),
+        (tables[0].name, TUESDAY),
+    }
+    assert not differs(store, target, tables, MONDAY, TUESDAY)
+
+
 def test_a_day_that_is_not_over_is_exported_at_most_every_15_minutes(store, target, tables):
     def exported_after(minutes: float) -> list[date]:
         at = utc_now() + timedelta(minutes=minutes)
