@@ -115,9 +115,12 @@ class PostgresqlSink:
         """Creates tables and columns that are missing, and waits for another export of the same table."""
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"imgpipeline {table.name}"])
         cursor.execute("SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s)", [f'"{table.name}"'])
-        if {name for (name,) in cursor.fetchall()}.issuperset(schema.names):
+        columns = {name for (name,) in cursor.fetchall()}
+        if columns.issuperset(schema.names):
             return  # the statements below lock readers out until the end of the transaction
         cursor.execute(_CREATE_VERSIONS)
+        if not columns:  # it is new, or somebody dropped it
+            cursor.execute("DELETE FROM imgpipeline_exports WHERE table_name = %s", [table.name])
         name = Identifier(table.name)
         cursor.execute(SQL("CREATE TABLE IF NOT EXISTS {} (day date)").format(name))
         for field in schema:
