@@ -45,8 +45,8 @@ def test_a_reader_does_not_wait_while_a_day_is_copied(store, postgres, toxiproxy
 COUNTED = SinkTable("counted", ("frames",), "", ("number",))
 
 
-def numbers(count: int, build: int) -> pa.RecordBatchReader:
-    rows = {"day": [day_number(0)] * count, "number": range(count), "build": [build] * count}
+def numbers(count: int, build: int, number: int = 0) -> pa.RecordBatchReader:
+    rows = {"day": [day_number(number)] * count, "number": range(count), "build": [build] * count}
     return pa.table(rows).to_reader(max_chunksize=100)
 
 
@@ -76,8 +76,8 @@ def test_a_reader_never_sees_half_a_day_while_it_is_rebuilt_50_times(postgres, t
 def test_days_of_a_dropped_table_are_missing_although_one_of_them_was_copied_again(postgres, toxiproxy):
     target = PostgresTarget(postgres, toxiproxy)
     sink = PostgresqlSink(target.config)
-    for day in (day_number(0), day_number(1)):
-        sink.replace_day(COUNTED, day, numbers(3, 0), "v")
+    for number in (0, 1):
+        sink.replace_day(COUNTED, day_number(number), numbers(3, 0, number), "v")
     with target.cursor() as cursor:
         cursor.execute("DROP TABLE counted")
     sink.replace_day(COUNTED, day_number(0), numbers(3, 1), "v")
