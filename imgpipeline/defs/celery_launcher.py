@@ -59,6 +59,19 @@ class WatchfulCeleryLauncher(CeleryRunLauncher):
         self._silent: dict[str, tuple[int, float]] = {}
         self._finished_since: dict[str, float] = {}
 
+    def register_instance(self, instance: dg.DagsterInstance) -> None:
+        """Refuses to let Redis forget a result, or deliver a message again, before its run may have ended."""
+        super().register_instance(instance)
+        longest_run_s = instance.run_monitoring_max_runtime_seconds
+        result_expires_s = self.config_source["result_expires"] or float("inf")  # 0: never
+        visibility_timeout_s = self.config_source["broker_transport_options"]["visibility_timeout"]
+        for name, kept_s in (("result_expires", result_expires_s), ("visibility_timeout", visibility_timeout_s)):
+            if kept_s < longest_run_s:
+                raise ConfigurationError(
+                    f"{name} of run_launcher is {kept_s} s, but max_runtime_seconds of a run is {longest_run_s} s.",
+                    next_step=f"Remove {name} from dagster.yaml, or set it to more than {longest_run_s}.",
+                )
+
     @property
     def supports_resume_run(self) -> bool:
         """Whether runs can be resumed: dagster-celery's task for it fails with a TypeError."""

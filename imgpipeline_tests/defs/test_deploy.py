@@ -86,3 +86,13 @@ def test_fault_45_a_slow_start_is_left_to_the_sensor_which_grows_more_patient(pa
     """A run that starts too slowly is taken over; the next one gets twice as long, and Dagster must not end it."""
     monitoring = yaml.safe_load(path.read_text())["run_monitoring"]
     assert monitoring["start_timeout_seconds"] > 4 * Settings(_env_file=None).takeover_s
+
+
+def test_the_instance_with_celery_differs_in_the_launcher_and_looks_for_lost_workers_more_often():
+    one_machine = yaml.safe_load(CONFIGURATION.read_text())
+    celery = yaml.safe_load((CONFIGURATION.parent / "celery" / "dagster.yaml").read_text())
+    assert celery.pop("run_launcher")["class"] == "WatchfulCeleryLauncher"
+    assert celery["run_monitoring"].pop("poll_interval_seconds") < one_machine["run_monitoring"].pop(
+        "poll_interval_seconds"
+    )
+    assert celery == one_machine
