@@ -1,5 +1,6 @@
 """The instance for servers: a real job with its history in PostgreSQL and its output in S3."""
 
+import runpy
 import uuid
 
 import boto3
@@ -96,3 +97,12 @@ def test_the_instance_with_celery_differs_in_the_launcher_and_looks_for_lost_wor
         "poll_interval_seconds"
     )
     assert celery == one_machine
+
+
+def test_celery_workers_keep_results_and_messages_for_longer_than_a_run_may_take(monkeypatch):
+    for name in ("IMGPIPELINE_CELERY_BROKER", "IMGPIPELINE_CELERY_BACKEND"):
+        monkeypatch.setenv(name, "redis://localhost/0")
+    workers = runpy.run_path(str(CONFIGURATION.parent / "celery" / "dagster_celery_config.py"))
+    longest_run_s = yaml.safe_load(CONFIGURATION.read_text())["run_monitoring"]["max_runtime_seconds"]
+    assert workers["result_expires"] > longest_run_s
+    assert workers["broker_transport_options"]["visibility_timeout"] > longest_run_s
