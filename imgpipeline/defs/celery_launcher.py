@@ -11,13 +11,12 @@ from typing import Any
 import dagster as dg
 from celery.exceptions import CeleryError
 from celery.result import AsyncResult
-from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
-from dagster._serdes import ConfigurableClassData
 from dagster_celery.launcher import CeleryRunLauncher
 from dagster_celery.tags import DAGSTER_CELERY_QUEUE_TAG, DAGSTER_CELERY_TASK_ID_TAG
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
+from imgpipeline.defs.dagster_internals import CheckRunHealthResult, ConfigurableClassData, WorkerStatus
 from imgpipeline.defs.run_tags import WORK_TAG
 from imgpipeline.errors import ConfigurationError
 
