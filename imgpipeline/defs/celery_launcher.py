@@ -11,13 +11,12 @@ from typing import Any
 import dagster as dg
 from celery.exceptions import CeleryError
 from celery.result import AsyncResult
-from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
-from dagster._serdes import ConfigurableClassData
 from dagster_celery.launcher import CeleryRunLauncher
 from dagster_celery.tags import DAGSTER_CELERY_QUEUE_TAG, DAGSTER_CELERY_TASK_ID_TAG
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
+from imgpipeline.defs.dagster_internals import CheckRunHealthResult, ConfigurableClassData, WorkerStatus
 from imgpipeline.defs.run_tags import WORK_TAG
 from imgpipeline.errors import ConfigurationError
 
@@ -58,6 +57,19 @@ class WatchfulCeleryLauncher(CeleryRunLauncher):
         super().__init__(default_queue, broker, backend, include, config, inst_data)
         self._silent: dict[str, tuple[int, float]] = {}
         self._finished_since: dict[str, float] = {}
+
+    def register_instance(self, instance: dg.DagsterInstance) -> None:
+        """Refuses to let Redis forget a result, or deliver a message again, before its run may have ended."""
+        super().register_instance(instance)
+        longest_run_s = instance.run_monitoring_max_runtime_seconds
+        result_expires_s = self.config_source["result_expires"] or float("inf")  # 0: never
+        visibility_timeout_s = self.config_source["broker_transport_options"]["visibility_timeout"]
+        for name, kept_s in (("result_expires", result_expires_s), ("visibility_timeout", visibility_timeout_s)):
+            if kept_s < longest_run_s:
+                raise ConfigurationError(
+                    f"{name} of run_launcher is {kept_s} s, but max_runtime_seconds of a run is {longest_run_s} s.",
+                    next_step=f"Remove {name} from dagster.yaml, or set it to more than {longest_run_s}.",
+                )
 
     @property
     def supports_resume_run(self) -> bool:

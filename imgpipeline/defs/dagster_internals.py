@@ -14,6 +14,9 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
+from dagster._core.launcher.sync_in_memory_run_launcher import SyncInMemoryRunLauncher
+from dagster._serdes import ConfigurableClassData
 
 TESTED_VERSIONS: Final = ("1.13.27",)
 """Releases of Dagster with which all tests have passed."""
@@ -27,7 +30,12 @@ __all__ = [
     "AssetCheckEvaluation",
     "AssetCheckEvaluationTargetMaterializationData",
     "CheckError",
+    "CheckRunHealthResult",
+    "ConfigurableClassData",
+    "DefaultRunLauncher",
     "InstanceRef",
+    "SyncInMemoryRunLauncher",
+    "WorkerStatus",
     "as_evaluation",
     "kept_instance",
 ]

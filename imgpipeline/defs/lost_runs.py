@@ -17,9 +17,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.launcher import DefaultRunLauncher, WorkerStatus
-from dagster._core.launcher.sync_in_memory_run_launcher import SyncInMemoryRunLauncher
 
+from imgpipeline.defs.dagster_internals import DefaultRunLauncher, SyncInMemoryRunLauncher, WorkerStatus
 from imgpipeline.defs.run_tags import PROCESS_TABLE_TAG, PROCESS_TAG, noted, read_noted
 
 LAUNCHED = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)

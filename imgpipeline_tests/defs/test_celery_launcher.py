@@ -2,11 +2,13 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 from dagster._core.launcher import WorkerStatus
 from dagster._core.test_utils import create_test_daemon_workspace_context
 from dagster._core.workspace.load_target import PythonFileTarget
@@ -14,6 +16,7 @@ from dagster._core.workspace.load_target import PythonFileTarget
 from imgpipeline.defs.celery_launcher import SILENT_ROUNDS, WatchfulCeleryLauncher
 from imgpipeline.errors import ConfigurationError
 from imgpipeline_tests.defs.site import PROGRAMS, REPOSITORY
+from imgpipeline_tests.servers.ports import free_port
 from imgpipeline_tests.servers.processes import ServerProcess
 from imgpipeline_tests.servers.redis_server import RedisServer
 from imgpipeline_tests.servers.waiting import wait_until
@@ -47,11 +50,20 @@ class Machines:
     def __init__(self, home: Path, redis: RedisServer, instance: dg.DagsterInstance) -> None:
         self.redis, self.instance, self._home = redis, instance, home
         self.launcher = instance.run_launcher
-        log = home / "worker.log"
         worker = ["-A", "dagster_celery.app", "worker", "-Q", "detection", "-c", "1", "-n", "one@x", "-l", "INFO"]
         command = [PROGRAMS / "celery", *worker]
-        self.worker = ServerProcess("worker", command, log, environment=dict(os.environ))
-        self.worker.start(lambda: "ready." in log.read_text(), limit_s=90)
+        self.worker = ServerProcess("worker", command, home / "worker.log", environment=dict(os.environ))
+        self.start_worker()
+
+    def start_worker(self) -> None:
+        begin = self.worker.log_path.stat().st_size if self.worker.log_path.exists() else 0
+        self.worker.start(lambda: b"ready." in self.worker.log_path.read_bytes()[begin:], limit_s=90)
+
+    def kill_worker(self) -> None:
+        """Kill the worker and the processes in which it executes runs."""
+        if self.worker.is_alive:
+            os.killpg(self.worker.pid, signal.SIGKILL)
+            self.worker.kill()
 
     def launch(self, job: str) -> str:
         target = PythonFileTarget(str(self._home / "jobs.py"), None, str(self._home), "jobs")
@@ -93,23 +105,86 @@ def machines(tmp_path, monkeypatch) -> Iterator[Machines]:
         }
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        text = (REPOSITORY / "deploy" / "celery" / "dagster.yaml").read_text()
-        launcher = text[text.index("run_launcher:") : text.index("run_monitoring:")]
-        (tmp_path / "dagster.yaml").write_text(f"telemetry: {{enabled: false}}\n{launcher}")
+        deployed = yaml.safe_load((REPOSITORY / "deploy" / "celery" / "dagster.yaml").read_text())
+        configuration = {name: deployed[name] for name in ("telemetry", "run_launcher", "run_monitoring")}
+        configuration["run_monitoring"]["poll_interval_seconds"] = 5
+        (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(configuration))
         with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
             made = Machines(tmp_path, redis, instance)
             try:
                 yield made
             finally:
-                if made.worker.is_alive:
-                    os.killpg(made.worker.pid, signal.SIGKILL)
-                made.worker.kill()
+                made.kill_worker()
+
+
+class Control:
+    """The code server and the daemon, as two processes."""
+
+    def __init__(self, home: Path) -> None:
+        port = free_port()
+        workspace = home / "workspace.yaml"
+        workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": {"host": "127.0.0.1", "port": port}}]}))
+        code = [PROGRAMS / "dagster", "code-server", "start", "-h", "127.0.0.1", "-p", str(port)]
+        code += ["-f", home / "jobs.py"]
+        daemon = [PROGRAMS / "dagster-daemon", "run", "-w", workspace]
+        self.code_server = ServerProcess("code server", code, home / "code.log", environment=dict(os.environ))
+        self.daemon = ServerProcess("daemon", daemon, home / "daemon.log", environment=dict(os.environ))
+        self._port = port
+
+    def start(self) -> None:
+        self.code_server.start(lambda: self.code_server.listens_on(self._port), limit_s=90)
+        begin = self._log_size()
+        self.daemon.start(lambda: b"MonitoringDaemon" in self.daemon.log_path.read_bytes()[begin:], limit_s=90)
+
+    def kill(self) -> None:
+        for process in (self.daemon, self.code_server):
+            if process.is_alive:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.kill()
+
+    def wait_for_checks(self, run_id: str, *, count: int) -> None:
+        """Wait until the daemon has checked the run so many times from now on."""
+        begin, line = self._log_size(), f"Checking run {run_id}".encode()
+        is_checked = lambda: self.daemon.log_path.read_bytes()[begin:].count(line) >= count  # noqa: E731 - one line
+        wait_until(is_checked, limit_s=60, what=f"{count} checks of a run", interval_s=0.1)
+
+    def _log_size(self) -> int:
+        return self.daemon.log_path.stat().st_size if self.daemon.log_path.exists() else 0
+
+
+@pytest.fixture
+def control(machines, tmp_path) -> Iterator[Control]:
+    made = Control(tmp_path)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.kill()
 
 
 @pytest.mark.parametrize("backend", [None, "rpc://"])
 def test_a_backend_that_hides_the_state_of_tasks_is_refused(backend):
     with pytest.raises(ConfigurationError, match="rpc://"):
         WatchfulCeleryLauncher("tables", "redis://localhost/0", backend)
+
+
+@pytest.mark.parametrize(
+    "kept", [{"result_expires": 3599}, {"broker_transport_options": {"visibility_timeout": 3599}}], ids=str
+)
+def test_what_redis_keeps_for_less_time_than_a_run_may_take_is_refused(kept):
+    launcher = WatchfulCeleryLauncher("tables", "redis://localhost/0", "redis://localhost/1", config_source=kept)
+    settings = {"run_monitoring": {"enabled": True, "max_runtime_seconds": 3600}}
+    refused = pytest.raises(ConfigurationError, match="is 3599 s, but max_runtime_seconds of a run is 3600 s")
+    with dg.DagsterInstance.ephemeral(settings=settings) as instance, refused:
+        launcher.register_instance(instance)
+
+
+def test_a_result_that_never_expires_is_accepted():
+    kept = {"result_expires": 0}
+    launcher = WatchfulCeleryLauncher("tables", "redis://localhost/0", "redis://localhost/1", config_source=kept)
+    settings = {"run_monitoring": {"enabled": True, "max_runtime_seconds": 3600}}
+    with dg.DagsterInstance.ephemeral(settings=settings) as instance:
+        launcher.register_instance(instance)
 
 
 @pytest.mark.slow
@@ -122,7 +197,7 @@ def test_a_run_whose_whole_worker_was_killed_fails_after_silent_rounds(machines)
     run_id = machines.launch("long")
     machines.wait_for(run_id, dg.DagsterRunStatus.STARTED)
     assert machines.health(run_id) is WorkerStatus.RUNNING
-    os.killpg(machines.worker.pid, signal.SIGKILL)
+    machines.kill_worker()
     is_failed = lambda: machines.health(run_id) is WorkerStatus.FAILED  # noqa: E731 - one line
     wait_until(is_failed, limit_s=SILENT_ROUNDS * 10, what="a failed worker", interval_s=1)
 
@@ -143,3 +218,28 @@ def test_a_redis_that_is_away_fails_nothing(machines):
     assert machines.health(run_id) is WorkerStatus.RUNNING
     machines.redis.start()
     wait_until(lambda: machines.health(run_id) is WorkerStatus.RUNNING, limit_s=20, what="health")
+
+
+@pytest.mark.slow
+def test_the_daemon_fails_a_run_within_60_s_after_its_whole_worker_was_killed(machines, control, record_property):
+    run_id = machines.launch("long")
+    machines.wait_for(run_id, dg.DagsterRunStatus.STARTED)
+    control.wait_for_checks(run_id, count=2)
+    assert machines.run(run_id).status is dg.DagsterRunStatus.STARTED
+    killed_at_s = time.monotonic()
+    machines.kill_worker()
+    machines.wait_for(run_id, dg.DagsterRunStatus.FAILURE, limit_s=60)
+    record_property("seconds_until_failed", round(time.monotonic() - killed_at_s, 1))
+
+
+@pytest.mark.slow
+def test_a_run_queued_without_a_worker_outlives_restarts_of_code_server_and_daemon(machines, control):
+    machines.kill_worker()
+    run_id = machines.launch("short")
+    control.wait_for_checks(run_id, count=1)
+    control.kill()
+    control.start()
+    control.wait_for_checks(run_id, count=4)
+    assert machines.run(run_id).status is dg.DagsterRunStatus.STARTING
+    machines.start_worker()
+    machines.wait_for(run_id, dg.DagsterRunStatus.SUCCESS)

@@ -1,5 +1,6 @@
 """The instance for servers: a real job with its history in PostgreSQL and its output in S3."""
 
+import runpy
 import uuid
 
 import boto3
@@ -86,3 +87,22 @@ def test_fault_45_a_slow_start_is_left_to_the_sensor_which_grows_more_patient(pa
     """A run that starts too slowly is taken over; the next one gets twice as long, and Dagster must not end it."""
     monitoring = yaml.safe_load(path.read_text())["run_monitoring"]
     assert monitoring["start_timeout_seconds"] > 4 * Settings(_env_file=None).takeover_s
+
+
+def test_the_instance_with_celery_differs_in_the_launcher_and_looks_for_lost_workers_more_often():
+    one_machine = yaml.safe_load(CONFIGURATION.read_text())
+    celery = yaml.safe_load((CONFIGURATION.parent / "celery" / "dagster.yaml").read_text())
+    assert celery.pop("run_launcher")["class"] == "WatchfulCeleryLauncher"
+    assert celery["run_monitoring"].pop("poll_interval_seconds") < one_machine["run_monitoring"].pop(
+        "poll_interval_seconds"
+    )
+    assert celery == one_machine
+
+
+def test_celery_workers_keep_results_and_messages_for_longer_than_a_run_may_take(monkeypatch):
+    for name in ("IMGPIPELINE_CELERY_BROKER", "IMGPIPELINE_CELERY_BACKEND"):
+        monkeypatch.setenv(name, "redis://localhost/0")
+    workers = runpy.run_path(str(CONFIGURATION.parent / "celery" / "dagster_celery_config.py"))
+    longest_run_s = yaml.safe_load(CONFIGURATION.read_text())["run_monitoring"]["max_runtime_seconds"]
+    assert workers["result_expires"] > longest_run_s
+    assert workers["broker_transport_options"]["visibility_timeout"] > longest_run_s
