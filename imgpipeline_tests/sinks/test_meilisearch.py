@@ -173,6 +173,7 @@ def test_a_version_is_not_recorded_over_rows_that_another_export_wrote_meanwhile
         if task["type"] == "documentDeletion":
             server.indexes["image_metadata"].add([{"id": "b", "day": str(DAY), "version": "v2"}], "id")
 
+    write(sink, images("a"))
     server.after_task = other_export
     with pytest.raises(TransientError, match="Another export changed"):
         write(sink, images("a"))
