@@ -63,7 +63,7 @@ def run(period: Period, names: NamesArgument = None) -> None:
             exporter = Exporter(store, settings, config)
             with closing(exporter.sink):
                 for done in exporter.export(span):
-                    rows = rows + done.rows
+                    rows += done.rows
                     days.add(done.day)
                     note(f"{config.name}: {done}")
             note(f"{config.name}: {counted(rows, 'row')} of {counted(len(days), 'day')} copied.")

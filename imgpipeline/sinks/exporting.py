@@ -107,15 +107,9 @@ class Exporter:
         """Compares the versions of all days; the newest day comes first.
 
         Raises:
-            PermanentError: The store has no day at all, but the sink has some: the setting may name a wrong store.
             ImgpipelineError: The store or the sink cannot be read.
         """
         found = [each for table in self.tables for each in self._compare(table)]
-        if found and all(each.version is None for each in found) and not any(map(self._has_days, self.tables)):
-            raise PermanentError(
-                f"The store {self.store.url} has no days, so all days of {self.config.name} would be removed.",
-                next_step="check IMGPIPELINE_STORE_URL; `imgpipeline sinks remove` removes the days of a sink",
-            )
         return sorted(found, key=lambda each: each.day, reverse=True)
 
     def export(self, span: Span = ALL_DAYS) -> Iterator[Exported]:
@@ -126,16 +120,17 @@ class Exporter:
 
         Raises:
             ConfigurationError: The sink refuses the login.
-            PermanentError: The sink or the store refused days; the message names the first one.
+            PermanentError: The sink or the store refused days; the message names the first one. Or the store has no day
+                at all, but the sink has some: the setting may name a wrong store.
             TransientError: The sink or the store does not answer; the days before it are exported.
         """
         left: list[Difference] | None = None
         others: list[Difference] = []
         refused: list[tuple[Difference, PermanentError]] = []
         try:
-            found = self.differences()
-            others = [each for each in found if each.day not in span]
-            left = [each for each in found if each.day in span and self._is_due(each)]
+            due = [each for each in self._safe_differences() if self._is_due(each)]
+            others = [each for each in due if each.day not in span]
+            left = [each for each in due if each.day in span]
             with open_each_day(self.store, memory=self.settings.duckdb_memory) as show:
                 while len(left) > len(refused) and not self.is_over():  # refused days stay at the beginning of `left`
                     try:
@@ -166,6 +161,15 @@ class Exporter:
             removed[table.name] = len(days)
         self._record(None, self.differences())
         return removed
+
+    def _safe_differences(self) -> list[Difference]:
+        found = self.differences()
+        if found and all(each.version is None for each in found) and not any(map(self._has_days, self.tables)):
+            raise PermanentError(
+                f"The store {self.store.url} has no days, so all days of {self.config.name} would be removed.",
+                next_step="check IMGPIPELINE_STORE_URL; `imgpipeline sinks remove` removes the days of a sink",
+            )
+        return found
 
     def _is_due(self, difference: Difference) -> bool:
         now, there = self.clock(), difference.there

@@ -15,6 +15,7 @@ import pytest
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, PermanentError, TransientError
 from imgpipeline.lake.days.summary_inputs import open_tables
+from imgpipeline.lake.query.days import Span
 from imgpipeline.settings import load_settings
 from imgpipeline.sinks.exporting import Exporter, SinkStatus, read_statuses, row_differences
 from imgpipeline.sinks.protocol import SinkTable
@@ -108,6 +109,15 @@ def test_a_store_without_any_day_removes_nothing(store, target, tables):
     with pytest.raises(PermanentError, match="has no days"):
         export(store, target)
     assert target.rows(tables[0], MONDAY)
+
+
+def test_days_are_removed_although_the_store_has_none(store, target, tables):
+    export(store, target)
+    remove_day(store, MONDAY)
+    remove_day(store, TUESDAY)
+    assert exporter(store, target).remove(Span(MONDAY, MONDAY))[tables[0].name] == 1
+    assert not any(target.rows(table, MONDAY) for table in tables)
+    assert target.rows(tables[0], TUESDAY)
 
 
 def test_an_empty_day_replaces_the_rows_that_were_there(store, target, tables):
