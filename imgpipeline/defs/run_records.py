@@ -26,7 +26,7 @@ from imgpipeline.defs.run_tags import ENDING_TAG, FAILURE_TAG, PROCESS_TAG, note
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.stream.lanes import Ending, FailedRun, Lane, LiveRun, Place
 
-_logger = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 _MOST_ENDS = 64
 """Maximum number of partitions in a tag, because databases index tags and reject long ones."""
 FAILURES_READ = 100
@@ -86,7 +86,7 @@ def _terminate(instance: dg.DagsterInstance, run_id: str) -> bool:
     try:
         return instance.run_launcher.terminate(run_id)
     except Exception:
-        _logger.warning("The launcher could not terminate run %s, which was taken over.", run_id, exc_info=True)
+        LOG.warning("The launcher could not terminate run %s, which was taken over.", run_id, exc_info=True)
         return False
 
 

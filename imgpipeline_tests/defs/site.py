@@ -6,11 +6,10 @@ Promises that nothing of the developer's own environment reaches those processes
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,8 +124,7 @@ class Site:
         """End all daemons, and their code servers with them."""
         for daemon in self.daemons:
             daemon.stop()
-            with suppress(ProcessLookupError):  # its code server and runs are in its group
-                os.killpg(daemon.pid, signal.SIGKILL)
+            daemon.kill_group()  # its code server and runs
 
     def runs(self, *, job: str | None = None, live: bool = False) -> list[dg.RunRecord]:
         """Return Dagster's runs, newest first."""

@@ -1,7 +1,6 @@
 """Runs on Celery workers: a lost worker, a termination, and a broker that is away, with a real Redis."""
 
 import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,9 +60,7 @@ class Machines:
 
     def kill_worker(self) -> None:
         """Kill the worker and the processes in which it executes runs."""
-        if self.worker.is_alive:
-            os.killpg(self.worker.pid, signal.SIGKILL)
-            self.worker.kill()
+        self.worker.kill_group()
 
     def launch(self, job: str) -> str:
         target = PythonFileTarget(str(self._home / "jobs.py"), None, str(self._home), "jobs")
@@ -138,9 +135,7 @@ class Control:
 
     def kill(self) -> None:
         for process in (self.daemon, self.code_server):
-            if process.is_alive:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.kill()
+            process.kill_group()
 
     def wait_for_checks(self, run_id: str, *, count: int) -> None:
         """Wait until the daemon has checked the run so many times from now on."""

@@ -1,10 +1,7 @@
 """The first commands of a user in a fresh checkout: `dagster dev`, `dagster definitions validate`, `dg check defs`."""
 
-import contextlib
 import json
-import os
 import shutil
-import signal
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -79,5 +76,4 @@ def test_dev_starts_as_it_is_with_its_sensors_running(folder):
         assert "Traceback" not in log_path.read_text()
     finally:
         dev.stop()
-        with contextlib.suppress(ProcessLookupError):  # what it started is in its group
-            os.killpg(dev.pid, signal.SIGKILL)
+        dev.kill_group()

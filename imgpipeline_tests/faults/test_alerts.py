@@ -1,6 +1,5 @@
 """Any process may be killed while it alerts: numbers have no gaps or duplicates, and each target gets each alert."""
 
-import os
 import re
 import signal
 import subprocess
@@ -145,8 +144,7 @@ def test_fault_58_the_daemon_is_killed_while_it_alerts_and_the_next_one_goes_on(
     site.start_daemon(variables=variables_of(fault, site.home))
     wait_until(lambda: happened(site.home, fault), limit_s=240, what=fault, interval_s=0.1)
     (run,) = site.runs(job="watch_events", live=True)
-    os.killpg(site.daemons[0].pid, signal.SIGKILL)
-    site.daemons[0].kill()
+    site.daemons[0].kill_group()
     mail.kill()
     assert alert_numbers(store) == [1, 2, 3]
     announce(settings, range(8, 12))

@@ -4,6 +4,8 @@ A test session can end by SIGKILL, so the kernel is asked to end the child toget
 needs on its command line does not belong here.
 """
 
+import contextlib
+import os
 import pwd
 import signal
 import subprocess
@@ -95,6 +97,13 @@ class ServerProcess:
             child = self._started()
             child.kill()
             child.wait()
+
+    def kill_group(self) -> None:
+        """End the process and all that it has started, like a power cut. Harmless when they are gone."""
+        if self._child is not None:
+            with contextlib.suppress(ProcessLookupError):  # the process has a session of its own
+                os.killpg(self._child.pid, signal.SIGKILL)
+            self.kill()
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal, such as SIGSTOP and SIGCONT for a server that hangs."""

@@ -1,4 +1,4 @@
-"""A real Redis on loopback with a password; it keeps nothing over a restart, unless it is told to save."""
+"""A real Redis on loopback, with a password, which keeps each write in a file."""
 
 from pathlib import Path
 

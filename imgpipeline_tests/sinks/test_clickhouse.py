@@ -12,16 +12,14 @@ from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
 from imgpipeline.sinks.clickhouse import ClickHouseSink
 from imgpipeline.sinks.configuration import load_sinks
-from imgpipeline.sinks.protocol import SinkTable
 from imgpipeline_tests.conftest import REPOSITORY
 from imgpipeline_tests.objectstore.stores import s3_settings
 from imgpipeline_tests.sinks.clickhouse_target import ClickHouseTarget
 from imgpipeline_tests.sinks.days import day_number, frames_of, put_day
+from imgpipeline_tests.sinks.rebuilds import MONDAY, TABLE, Seen, numbers, seen_during_50_rebuilds
 from imgpipeline_tests.sinks.test_exporting import export
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
-MONDAY = day_number(0)
-TABLE = SinkTable("counted", (), "", ("number",))
 
 
 @pytest.fixture
@@ -34,12 +32,6 @@ def sink(target):
     made = ClickHouseSink(target.config)
     yield made
     made.close()
-
-
-def numbers(count: int, build: int = 0) -> pa.RecordBatchReader:
-    """Return rows in batches of 100, all with the number of their build."""
-    batch = pa.table({"day": [MONDAY] * count, "number": range(count), "build": [build] * count})
-    return batch.to_reader(max_chunksize=100)
 
 
 def test_the_classic_queries_of_images_metadata_work(store, target):
@@ -61,21 +53,11 @@ def test_the_classic_queries_of_images_metadata_work(store, target):
 
 
 def test_a_reader_never_sees_half_a_day_while_it_is_rebuilt_50_times(target, sink):
-    sink.replace_day(TABLE, MONDAY, numbers(1000), "0")
-    seen: list[tuple[int, int, int]] = []
-    over = threading.Event()
+    def look() -> Seen:
+        answer = target.ask(f"SELECT min(build), max(build), count() FROM counted WHERE day = '{MONDAY}'")  # noqa: S608 - own SQL
+        return tuple(map(int, answer.split()))
 
-    def poll() -> None:
-        while not over.is_set():
-            answer = target.ask(f"SELECT min(build), max(build), count() FROM counted WHERE day = '{MONDAY}'")  # noqa: S608 - own SQL
-            seen.append(tuple(map(int, answer.split())))
-
-    reader = threading.Thread(target=poll)
-    reader.start()
-    for build in range(1, 51):
-        sink.replace_day(TABLE, MONDAY, numbers(1000 + build, build), str(build))
-    over.set()
-    reader.join(60)
+    seen = seen_during_50_rebuilds(sink, look)
     assert {(first == last, count == 1000 + last) for first, last, count in seen} == {(True, True)}
     assert len({last for _, last, _ in seen}) > 10
 

@@ -1,14 +1,13 @@
 """The classic table `frames`, and what readers notice of an export: nothing until it ends."""
 
-import threading
 from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 
 from imgpipeline.sinks.postgresql import PostgresqlSink
-from imgpipeline.sinks.protocol import SinkTable
 from imgpipeline_tests.sinks.days import day_number, frames_of, put_day, remove_day
+from imgpipeline_tests.sinks.rebuilds import TABLE, Seen, numbers, seen_during_50_rebuilds
 from imgpipeline_tests.sinks.targets import PostgresTarget
 from imgpipeline_tests.sinks.test_exporting import export, exporter
 
@@ -42,33 +41,15 @@ def test_a_reader_does_not_wait_while_a_day_is_copied(store, postgres, toxiproxy
     assert answers in ([3], [6])
 
 
-COUNTED = SinkTable("counted", ("frames",), "", ("number",))
-
-
-def numbers(count: int, build: int, number: int = 0) -> pa.RecordBatchReader:
-    rows = {"day": [day_number(number)] * count, "number": range(count), "build": [build] * count}
-    return pa.table(rows).to_reader(max_chunksize=100)
-
-
 def test_a_reader_never_sees_half_a_day_while_it_is_rebuilt_50_times(postgres, toxiproxy):
     target = PostgresTarget(postgres, toxiproxy)
-    sink = PostgresqlSink(target.config)
-    sink.replace_day(COUNTED, day_number(0), numbers(1000, 0), "0")
-    seen: list[tuple[int, int, int]] = []
-    over = threading.Event()
+    with target.cursor() as cursor:
 
-    def poll() -> None:
-        with target.cursor() as cursor:
-            while not over.is_set():
-                cursor.execute("SELECT min(build), max(build), count(*) FROM counted")
-                seen.append(tuple(cursor.fetchone().values()))
+        def look() -> Seen:
+            cursor.execute("SELECT min(build), max(build), count(*) FROM counted")
+            return tuple(cursor.fetchone().values())
 
-    reader = threading.Thread(target=poll)
-    reader.start()
-    for build in range(1, 51):
-        sink.replace_day(COUNTED, day_number(0), numbers(1000 + build, build), str(build))
-    over.set()
-    reader.join(60)
+        seen = seen_during_50_rebuilds(PostgresqlSink(target.config), look)
     assert {(first == last, count == 1000 + last) for first, last, count in seen} == {(True, True)}
     assert len({last for _, last, _ in seen}) > 10
 
@@ -77,11 +58,11 @@ def test_days_of_a_dropped_table_are_missing_although_one_of_them_was_copied_aga
     target = PostgresTarget(postgres, toxiproxy)
     sink = PostgresqlSink(target.config)
     for number in (0, 1):
-        sink.replace_day(COUNTED, day_number(number), numbers(3, 0, number), "v")
+        sink.replace_day(TABLE, day_number(number), numbers(3, 0, number), "v")
     with target.cursor() as cursor:
         cursor.execute("DROP TABLE counted")
-    sink.replace_day(COUNTED, day_number(0), numbers(3, 1), "v")
-    assert sink.stored_days(COUNTED).keys() == {day_number(0)}
+    sink.replace_day(TABLE, day_number(0), numbers(3, 1), "v")
+    assert sink.stored_days(TABLE).keys() == {day_number(0)}
 
 
 def shown(target) -> list[tuple[str, str, str]]:

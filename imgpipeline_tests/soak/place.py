@@ -1,8 +1,6 @@
 """Where the soak takes place: Kafka, S3 behind a proxy, and a daemon with its runs, all real and all killable."""
 
 import contextlib
-import os
-import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,9 +48,7 @@ class Place:
     def kill_daemons(self) -> None:
         """Kills all daemons, their code servers and their runs, as a machine that loses power would."""
         for daemon in self.site.daemons:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(daemon.pid, signal.SIGKILL)
-            daemon.kill()
+            daemon.kill_group()
             self.killed_daemons += 1
         self.site.daemons.clear()
 

@@ -496,7 +496,6 @@ def test_a_consumer_of_the_frames_sees_frames_only_where_notices_have_a_topic_of
     assert report.ok, report.problems
 
 
-@pytest.mark.medium
 @pytest.mark.slow
 def test_messages_that_name_an_object_of_a_bucket_count_for_their_source(settings, bucket):
     of_store = s3_settings(bucket).model_dump(exclude_unset=True)

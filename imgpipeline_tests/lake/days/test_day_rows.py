@@ -325,8 +325,8 @@ def test_a_line_longer_than_duckdb_s_own_limit_is_read(memory, tmp_path):
     assert rows(memory, "frames", "max(len(attributes))", tmp_path)[0][0] > 17 * 2**20
 
 
-@pytest.mark.medium
-@settings(max_examples=examples(12))
+@pytest.mark.slow
+@settings(max_examples=examples(25))
 @given(st.lists(any_frame, min_size=1, max_size=4))
 def test_any_frame_reads_back_as_python_wrote_it(tmp_path_factory, made):
     store = open_memory_store()

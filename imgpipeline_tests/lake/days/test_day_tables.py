@@ -305,10 +305,9 @@ def summarised(store: ObjectStore) -> list[int]:
     return [each.manifest.ends.get(CHAIN, 0) if each else 0 for each in found]
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 @pytest.mark.fault(30)
 @pytest.mark.fault(32)
-@pytest.mark.slow
 def test_ends_only_grow_while_builds_race_with_a_writer(store, lake):
     made = write_chain(store, day_outcomes(0, 5))
     over, seen = threading.Event(), [[*reached(store), *summarised(store)]]
@@ -343,9 +342,8 @@ def test_ends_only_grow_while_builds_race_with_a_writer(store, lake):
         check(session, store)
 
 
-@pytest.mark.medium
-@pytest.mark.fault(5)
 @pytest.mark.slow
+@pytest.mark.fault(5)
 def test_a_build_killed_at_any_moment_leaves_correct_tables(settings, lake):
     store = open_store(settings)
     made = write_chain(store, day_outcomes(0, 5))
