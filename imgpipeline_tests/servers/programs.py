@@ -4,6 +4,7 @@ The tests and `.ci/servers.py` share this module, so it uses only the standard l
 programs.
 """
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -14,6 +15,9 @@ HADOOP_VERSION = "3.4.2"
 OPENSEARCH_VERSION = "2.19.1.0"  # of the runner; its first three numbers are OpenSearch's
 VERSITYGW_VERSION = "v1.8.0"
 TOXIPROXY_VERSION = "v2.5.0"
+TRAEFIK_VERSION = "v3.0.4"  # the newest whose modules can all be downloaded
+COMPOSE_CHECK = Path(__file__).with_name("compose_check")
+"""Source of the program that reads compose files with the parser of docker compose."""
 
 CACHE_HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 """The user's cache folder. Read once: each test has a cache folder of its own, but all use the same servers."""
@@ -63,6 +67,32 @@ def versitygw() -> Path:
 def toxiproxy() -> Path:
     """Return the program of the proxy that makes faults."""
     return _built("toxiproxy", TOXIPROXY_VERSION)
+
+
+def compose_check() -> Path:
+    """Return the program that prints a compose file as docker compose reads it."""
+    return _built("compose_check", compose_check_version())
+
+
+def compose_check_version() -> str:
+    """Return a version that changes with the program's source."""
+    content = b"".join(path.read_bytes() for path in sorted(COMPOSE_CHECK.iterdir()))
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def traefik() -> Path:
+    """Return the proxy of the compose file."""
+    return _built("traefik", TRAEFIK_VERSION)
+
+
+def bubblewrap() -> Path:
+    """Return the program that runs a service with the file system that its container would have."""
+    return _on_path("bwrap")
+
+
+def prometheus() -> Path:
+    """Return Prometheus."""
+    return _on_path("prometheus")
 
 
 def built_program(name: str, version: str) -> Path:
