@@ -47,7 +47,7 @@ def read_environment(path: Path) -> Mapping[str, str]:
 
 
 def _check_settings(settings: Mapping[str, str]) -> Problem | None:
-    needed = ("IMGPIPELINE_IMAGE", "COMPOSE_PROFILES", "SITE_DOMAIN", "STORE_URL", "FIRST_DAY")
+    needed = ("SITE_IMAGE", "COMPOSE_PROFILES", "SITE_DOMAIN", "STORE_URL", "FIRST_DAY")
     missing = [name for name in needed if not settings.get(name)]
     return Problem(f".env lacks {', '.join(missing)}", "imgpipeline site init FOLDER") if missing else None
 

@@ -106,7 +106,7 @@ def _environment(answers: SiteAnswers, now: datetime) -> str:
     profiles += ["alerts"] if answers.alert_targets else []
     profiles += ["prometheus", "grafana"] if answers.monitoring else []
     values: dict[str, str] = {
-        "IMGPIPELINE_IMAGE": f"imgpipeline:{__version__}",
+        "SITE_IMAGE": f"imgpipeline:{__version__}",
         "COMPOSE_PROFILES": ",".join(profiles),
         "SITE_DOMAIN": answers.domain,
         "SITE_MAIL": answers.mail,

@@ -74,8 +74,11 @@ class Site:
     def wait_until_healthy(self, name: str) -> None:
         """Wait until a health check passes; raise RuntimeError with the log if the service ends before."""
         began = time.monotonic()
-        what = f"{name} to be healthy: {self.log(name)}"
-        wait_until(lambda: self.is_healthy(name), limit_s=START_TIMEOUT_S, what=what, interval_s=1)
+        try:
+            wait_until(lambda: self.is_healthy(name), limit_s=START_TIMEOUT_S, what=name, interval_s=1)
+        except TimeoutError as error:
+            said = self.run(name, self.services[name].health_command, check=False)
+            raise RuntimeError(f"{error}: {said.stdout}{said.stderr}\n{self.log(name).read_text()[-4000:]}") from None
         self._say(f"{name} is healthy after {time.monotonic() - began:.1f} s")
 
     def is_healthy(self, name: str) -> bool:
@@ -88,9 +91,18 @@ class Site:
         return done.returncode == 0
 
     def run(self, name: str, command: Sequence[str], *, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command in the sandbox of a service, as `docker compose exec` does."""
+        """Run a command in the sandbox of a service, as `docker compose exec` does.
+
+        Raises:
+            RuntimeError: It failed; the message has its output.
+        """
         wrapped = self.sandboxes.inside(self.services[name], command)
-        return subprocess.run(wrapped, check=check, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            wrapped, check=False, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL
+        )
+        if check and done.returncode != 0:
+            raise RuntimeError(f"{name}: {' '.join(command)}: status {done.returncode}:\n{done.stdout}{done.stderr}")
+        return done
 
     def log(self, name: str) -> Path:
         """Return the file with the output of a service."""
