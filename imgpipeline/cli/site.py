@@ -83,9 +83,7 @@ def _named(text: str) -> tuple[str, str]:
 
 @command(app, "check")
 def check(
-    folder: Annotated[
-        Path, typer.Argument(help="Folder of the site.", metavar="FOLDER", exists=True, file_okay=False)
-    ],
+    folder: Annotated[Path, typer.Argument(help="Folder of the site.", metavar="FOLDER", exists=True, file_okay=False)],
 ) -> None:
     """Check this machine and the folder of a site before anything starts. Exits with status 1 on a problem."""
     from imgpipeline.site.checks import check_site

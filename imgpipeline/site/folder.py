@@ -26,7 +26,9 @@ _SINK_SERVERS = {
     "clickhouse": "warehouse=clickhouse://imgpipeline:{clickhouse_password}@clickhouse:8123/default",
     "opensearch": "search=opensearch+http://opensearch:9200",
 }
-_RULES = "# What makes an event, and who is told: docs/events.md. `docker compose run --rm tools imgpipeline rules check`\n"
+_RULES = (
+    "# What makes an event, and who is told: docs/events.md. `docker compose run --rm tools imgpipeline rules check`\n"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +121,12 @@ def _environment(answers: SiteAnswers, now: datetime) -> str:
     if not own_store:
         values |= {"S3_ENDPOINT": answers.store_endpoint, "INTERNAL": "false"}
     lines = [f"{name}={value}" for name, value in values.items()]
-    return "\n".join(["# The settings of this site: docs/deploy.md lists them. No secrets: those are in secrets/.", *lines]) + "\n"
+    return (
+        "\n".join(
+            ["# The settings of this site: docs/deploy.md lists them. No secrets: those are in secrets/.", *lines]
+        )
+        + "\n"
+    )
 
 
 def _sinks(sinks: Sequence[str], files: SecretFiles) -> str:
@@ -134,7 +141,9 @@ def _without_credentials(cameras: Sequence[tuple[str, str]]) -> tuple[Mapping[st
     for name, url in cameras:
         parts = urlsplit(url)
         if parts.scheme not in ("rtsp", "rtsps") or not parts.hostname:
-            raise UsageError(f"The address of the camera {name} is not one.", next_step="--camera NAME=rtsp://HOST/PATH")
+            raise UsageError(
+                f"The address of the camera {name} is not one.", next_step="--camera NAME=rtsp://HOST/PATH"
+            )
         user, _, host = parts.netloc.rpartition("@")
         found |= {user} if user else set()
         addresses[name] = urlunsplit(parts._replace(netloc=host))

@@ -96,9 +96,7 @@ def make_secrets(files: SecretFiles, given: Mapping[str, str], now: datetime) ->
 
 def _s3_users(files: SecretFiles) -> str:
     """Returns the accounts of the S3 server, in versitygw's form."""
-    accounts = {
-        user: {"access": user, "secret": files.read(f"s3_secret_{user}"), "role": "user"} for user in S3_USERS
-    }
+    accounts = {user: {"access": user, "secret": files.read(f"s3_secret_{user}"), "role": "user"} for user in S3_USERS}
     return json.dumps({"accessAccounts": accounts}, indent=2)
 
 

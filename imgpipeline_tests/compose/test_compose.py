@@ -1,4 +1,4 @@
-"""The compose file: valid for docker compose's own parser, restricted, with commands that exist and networks by tier."""
+"""The compose file: valid for docker compose's parser, restricted, with commands that exist and networks by tier."""
 
 import re
 from datetime import UTC, datetime
@@ -11,12 +11,12 @@ from imgpipeline.settings import Settings
 from imgpipeline.settings.variables import variables
 from imgpipeline.site.folder import SiteAnswers, write_site
 from imgpipeline_tests.cli.command import all_commands
+from imgpipeline_tests.compose.project import Service, in_order, read_project, services_of
 
-from imgpipeline_tests.site.project import Service, in_order, read_project, services_of
-
-DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 PROFILES = (
-    "kafka", "s3", "postgres", "proxy", "alerts", "tools", "mosquitto", "clickhouse", "opensearch", "prometheus", "grafana",
+    "kafka", "s3", "postgres", "proxy", "alerts", "tools",
+    "mosquitto", "clickhouse", "opensearch", "prometheus", "grafana",
 )  # fmt: skip
 LIBRARY_PROGRAMS = {"dagster", "dagster-daemon", "dagster-webserver", "python"}
 CONNECTIONS = {
@@ -75,7 +75,7 @@ def test_a_site_without_settings_is_refused_with_the_next_step(site, tmp_path):
 
 
 def test_services_start_in_an_order(services):
-    assert [service.name for service in in_order(services)][0] == "owners"
+    assert next(in_order(services)).name == "owners"
 
 
 def test_no_service_has_more_rights_than_it_needs(services):

@@ -6,10 +6,11 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
+from imgpipeline_tests.compose.project import Service, in_order
+from imgpipeline_tests.compose.sandbox import Sandboxes
 from imgpipeline_tests.servers.waiting import wait_until
-from imgpipeline_tests.site.project import Service, in_order
-from imgpipeline_tests.site.sandbox import Sandboxes
 
 START_TIMEOUT_S = 90.0
 _END_TIMEOUT_S = 60.0  # `stop_grace_period` of the compose file
@@ -18,7 +19,9 @@ _END_TIMEOUT_S = 60.0  # `stop_grace_period` of the compose file
 class Site:
     """All services; a context manager that ends them."""
 
-    def __init__(self, work_dir: Path, services: Mapping[str, Service], say: Callable[[str], None], hosts: Sequence[str]) -> None:
+    def __init__(
+        self, work_dir: Path, services: Mapping[str, Service], say: Callable[[str], None], hosts: Sequence[str]
+    ) -> None:
         self.services = dict(services)
         self.sandboxes = Sandboxes(work_dir, list(services.values()), also=hosts)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -26,7 +29,7 @@ class Site:
         self._logs.mkdir()
         self._say = say
 
-    def __enter__(self) -> "Site":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

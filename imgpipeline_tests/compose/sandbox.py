@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from imgpipeline_tests.compose.project import Service, image_entrypoint
 from imgpipeline_tests.servers import programs
-from imgpipeline_tests.site.project import Service, image_entrypoint
 
 NOT_RUN = (
     "the images themselves: programs of this machine stand in for them (Traefik 3.0, PostgreSQL of the system)",
@@ -79,7 +79,7 @@ class Sandboxes:
         words = ["bwrap", "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--clearenv"]
         words += [*_bind("/usr"), "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib"]
         words += ["--symlink", "usr/lib64", "/lib64", "--symlink", "usr/sbin", "/sbin"]
-        words += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm"]
+        words += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm"]  # noqa: S108 - as a container has it
         for name in _ETC:
             words += _bind(f"/etc/{name}") if Path("/etc", name).exists() else []
         for name in self._etc:
@@ -113,7 +113,15 @@ class Sandboxes:
             home = Path(sys.base_prefix)
             entry = _CHECKOUT / "deploy" / "docker" / "entrypoint.sh"
             words = [*_bind(home), *_bind(sys.prefix), *_bind(_CHECKOUT / "imgpipeline"), *_bind(_CHECKOUT / "models")]
-            return [*words, *_bind(_CHECKOUT / "deploy"), "--dir", "/var/lib/imgpipeline", "--ro-bind", str(entry), image_entrypoint()[0]]
+            return [
+                *words,
+                *_bind(_CHECKOUT / "deploy"),
+                "--dir",
+                "/var/lib/imgpipeline",
+                "--ro-bind",
+                str(entry),
+                image_entrypoint()[0],
+            ]
         if image == "apache/kafka":
             words = ["--ro-bind", str(self._images / "kafka"), "/opt/kafka/bin"]
             for jar in programs.kafka_jars().glob("*.jar"):  # one by one: only root may enter their folder
@@ -140,7 +148,8 @@ class Sandboxes:
         folder = self._images / "kafka"
         folder.mkdir(exist_ok=True)
         for name, main in _KAFKA_PROGRAMS.items():
-            java = f'exec {programs.java()} ${{KAFKA_HEAP_OPTS:-}} -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "/opt/kafka/libs/*"'
+            options = '${KAFKA_HEAP_OPTS:-} -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "/opt/kafka/libs/*"'
+            java = f"exec {programs.java()} {options}"
             _write_program(folder / name, f'#!/bin/sh\n{java} {main} "$@"\n')
         _write_program(self._images / "postgres", _POSTGRES)
 
@@ -150,7 +159,12 @@ def _with_open_parents(words: list[str]) -> list[str]:
     kinds = {"--ro-bind": 2, "--bind": 2, "--tmpfs": 1}
     targets = [Path(words[at + kinds[word]]) for at, word in enumerate(words) if word in kinds]
     parents = sorted({parent for target in targets for parent in target.parents if len(parent.parts) > 1})
-    made = [word for parent in parents if not parent.is_relative_to("/usr") for word in ("--perms", "0755", "--dir", str(parent))]
+    made = [
+        word
+        for parent in parents
+        if not parent.is_relative_to("/usr")
+        for word in ("--perms", "0755", "--dir", str(parent))
+    ]
     return [words[0], *made, *words[1:]]
 
 
