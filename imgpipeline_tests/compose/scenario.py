@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import ssl
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from playwright.sync_api import sync_playwright
 
 from imgpipeline_tests.compose import attempts
 from imgpipeline_tests.compose.attempts import ATTEMPTS
-from imgpipeline_tests.compose.project import read_project, services_of
+from imgpipeline_tests.compose.project import Service, read_project, services_of
 from imgpipeline_tests.compose.running import Site
 from imgpipeline_tests.compose.sandbox import NOT_RUN
 from imgpipeline_tests.servers import programs
@@ -31,7 +32,7 @@ from imgpipeline_tests.servers.disks import fill
 from imgpipeline_tests.servers.waiting import wait_until
 
 DOMAIN = "site.test"
-PROFILES = ("kafka", "s3", "postgres", "proxy", "prometheus")
+PROFILES = ("kafka", "s3", "postgres", "prometheus")
 ENTRYPOINT = "/opt/imgpipeline/entrypoint.sh"
 ALERT_LIMIT_S = 420.0
 STORE_MEGABYTES = 400
@@ -45,14 +46,17 @@ def main() -> int:
         return _in_own_network()
     parser = argparse.ArgumentParser(prog="python -m imgpipeline_tests.compose", description=__doc__)
     parser.add_argument("--short", action="store_true", help="only start, count, log in, and try what is not allowed")
+    parser.add_argument("--only", metavar="WORD", help="after the start, only the steps with this word in their names")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where the site, its logs and screenshots are kept")
     options = parser.parse_args()
-    for each in NOT_RUN:
+    for each in [*NOT_RUN, *([] if has_proxy() else ["the proxy and its login: `make site-test` builds it"])]:
         say(f"not run: {each}")
     work_dir = Path(options.keep or tempfile.mkdtemp(prefix="site-test-"))
     work_dir.mkdir(exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     with SiteTest(work_dir) as test:
-        test.run_steps(SHORT if options.short else STEPS)
+        steps = [step for step in (SHORT if options.short else STEPS) if has_proxy() or step not in NEED_PROXY]
+        test.run_steps([steps[0], *(step for step in steps[1:] if (options.only or "") in step.__name__)])
     if options.keep is None:
         shutil.rmtree(work_dir)
     return 0
@@ -97,6 +101,7 @@ class SiteTest:
         done = subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         # The proxy is on loopback here, not in a network of Docker.
         self.set_variable("PAGES_SUBNET", "127.0.0.0/8")
+        self.set_variable("SOURCE_SILENT_S", "gate=120")  # `yard` sends a single image by HTTP
         return dict(line.split(": ", 1) for line in done.stdout.splitlines())
 
     def set_variable(self, name: str, value: str) -> None:
@@ -105,8 +110,9 @@ class SiteTest:
         lines = [line for line in path.read_text().splitlines() if not line.startswith(f"{name}=")]
         path.write_text("\n".join([*lines, f"{name}={value}"]) + "\n")
 
-    def _services(self):
-        return services_of(read_project(self.folder / "compose.yaml", self.folder / ".env", PROFILES))
+    def _services(self) -> dict[str, Service]:
+        profiles = [*PROFILES, *(["proxy"] if has_proxy() else [])]
+        return services_of(read_project(self.folder / "compose.yaml", self.folder / ".env", profiles))
 
     def up(self, *names: str) -> None:
         """`docker compose up -d --wait`: start again what has other settings now."""
@@ -346,6 +352,7 @@ SHORT = (
     people_see_the_pages,
     each_process_has_only_its_rights,
 )
+NEED_PROXY = (pages_need_a_login, images_come_by_https, people_see_the_pages)
 STEPS = (
     *SHORT,
     an_unplugged_camera_raises_an_alert,
@@ -354,6 +361,15 @@ STEPS = (
     a_full_disk_raises_an_alert,
     a_copied_bucket_gives_the_same_numbers,
 )
+
+
+def has_proxy() -> bool:
+    """Tell whether the proxy is installed: building it takes ten minutes, which only `make site-test` spends."""
+    try:
+        programs.traefik()
+    except programs.MissingProgramError:
+        return False
+    return True
 
 
 def say(text: str) -> None:
