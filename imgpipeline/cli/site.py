@@ -19,15 +19,9 @@ FolderArgument = Annotated[Path, typer.Argument(help="Folder of the site.", meta
 @command(app, "init")
 def init(
     folder: FolderArgument,
-    domain: Annotated[
-        str | None, typer.Option(help="Host name of the viewer; dagster.HOST and grafana.HOST belong to it.")
-    ] = None,
-    mail: Annotated[
-        str | None, typer.Option(help="Address for Let's Encrypt. Default: the proxy makes its own certificate.")
-    ] = None,
-    store: Annotated[
-        str | None, typer.Option(help="A store that exists: s3://BUCKET/PREFIX. Default: a server of the site.")
-    ] = None,
+    domain: Annotated[str | None, typer.Option(help="Host name of the viewer; dagster.HOST belongs to it.")] = None,
+    mail: Annotated[str | None, typer.Option(help="For Let's Encrypt. Default: the proxy's own certificate.")] = None,
+    store: Annotated[str | None, typer.Option(help="s3://BUCKET/PREFIX. Default: a server of the site.")] = None,
     store_endpoint: Annotated[str, typer.Option(help="URL of that store, if it is not AWS.")] = "",
     model: Annotated[str | None, typer.Option(help="A name of `imgpipeline models list`.")] = None,
     camera: Annotated[

@@ -1,4 +1,4 @@
-"""The short form of `make site-test`: a site starts from its compose file, counts, and each process has only its rights."""
+"""The short form of `make site-test`: a site starts from its compose file, and each process has only its rights."""
 
 import os
 import subprocess
