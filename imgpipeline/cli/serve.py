@@ -73,10 +73,10 @@ def exporter(
     port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Port to listen on.")] = 9465,
     every_s: Annotated[float, typer.Option("--every", min=1, help="Seconds between two computations.")] = 30.0,
 ) -> None:
-    """Serve Prometheus metrics of the whole site on /metrics: lag, sources, days, audit, alerts and sinks.
+    """Serve Prometheus metrics of the whole site on /metrics: lag, sources, days, audit, alerts, sinks and runs.
 
     They are computed from the Kafka log, the ledger and the store, so they show when everything else has stopped.
-    deploy/prometheus/ has alert rules.
+    deploy/prometheus/ has alert rules, deploy/grafana/ has dashboards. Runs need DAGSTER_HOME.
     """
     from imgpipeline.objectstore import open_store
     from imgpipeline.web.exporter import SiteMetrics, refresh_until, serve_site_metrics

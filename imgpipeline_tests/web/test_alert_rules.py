@@ -27,6 +27,7 @@ HEALTHY = {
     "imgpipeline_audit_timestamp_seconds": "0+15x400",
     "imgpipeline_alerts_late": "0x400",
     'imgpipeline_sink_failing{sink="warehouse"}': "0x400",
+    'imgpipeline_runs_failed{work="tables"}': "0x400",
 }
 """Series of a site without a problem: a value every 15 s, as `start+step x count`."""
 FAULTS = {
@@ -44,6 +45,7 @@ FAULTS = {
     "AuditOld": ("imgpipeline_audit_timestamp_seconds", "-700000x400", "12m"),
     "AlertsUndelivered": ("imgpipeline_alerts_late", "0x39 2x360", "12m"),
     "SinkFails": ('imgpipeline_sink_failing{sink="warehouse"}', "0x39 1x360", "12m"),
+    "RunsFail": ('imgpipeline_runs_failed{work="tables"}', "0x39 1x360", "12m"),
 }
 """For each alert the series that a fault at minute 10 changes, and when the alert has to fire at the latest."""
 

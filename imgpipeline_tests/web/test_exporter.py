@@ -14,7 +14,7 @@ from imgpipeline.web.exporter import METRICS, SiteMetrics, refresh_until, serve_
 from imgpipeline_tests.ledger.samples import NOON, dead_letter, frames, write_chain
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
 
-PARTS = {"log", "sources", "days", "audit", "alerts", "sinks"}
+PARTS = {"log", "sources", "days", "audit", "alerts", "sinks", "runs"}
 SECRET_URL = f"postgresql://ada:secret-canary@{LOOPBACK}:{free_port()}/site"
 
 
@@ -41,10 +41,13 @@ def scraped(metrics: SiteMetrics) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_parts_that_answer_are_shown_while_others_are_away(metrics):
+def test_parts_that_answer_are_shown_while_others_are_away(tmp_path, monkeypatch, metrics):
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    (tmp_path / "dagster.yaml").write_text(f"storage: {{postgres: {{postgres_url: '{SECRET_URL}', no_field: 1}}}}")
     write_chain(metrics.store, [*frames(0, 5), dead_letter(5)])
     found = scraped(metrics)
-    assert {name: found["part_up", name] for name in PARTS} == {**dict.fromkeys(PARTS, 1.0), "log": 0.0}
+    assert {name: found["part_up", name] for name in PARTS} == {**dict.fromkeys(PARTS, 1.0), "log": 0.0, "runs": 0.0}
+    assert found["part_failures_total", "TransientError", "runs"] == 1
     assert found["source_frames_today", "cam-1"] == 5
     assert found["source_up", "cam-1"] == 1
     assert found["dead_letters_today", "DECODE_FAILED"] == 1
