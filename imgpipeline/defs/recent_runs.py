@@ -1,8 +1,7 @@
-"""Runs that ended lately, as Dagster's storage has them: metrics of a site."""
+"""Runs that ended lately, as Dagster's storage has them, for the metrics of a site."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
 from datetime import datetime, timedelta
 from functools import cache
 
@@ -11,44 +10,31 @@ import dagster as dg
 from imgpipeline.defs.run_tags import WORK_TAG
 from imgpipeline.errors import TransientError
 
-_SINCE = timedelta(hours=1)
 _RUNS_READ = 1000
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 
 
-@dataclass(slots=True)
-class RecentRuns:
-    """Runs of one kind of work."""
-
-    failed: int = 0
-    newest_s: float | None = None
-    """How long the newest run that succeeded took; None without one."""
-
-
-def read_recent_runs(now: datetime) -> Mapping[str, RecentRuns]:
-    """Returns the runs of the last hour that ended, by kind of work (or by job, for runs without one).
+def read_recent_runs(now: datetime) -> tuple[Counter[str], dict[str, float]]:
+    """Returns failures of the last hour, and how many seconds the newest success took, both by kind of work (or job).
 
     Raises:
         TransientError: Dagster's storage cannot be read.
     """
+    lately = dg.RunsFilter(statuses=_ENDED, updated_after=now - timedelta(hours=1))
     try:
-        records = _instance(os.environ["DAGSTER_HOME"]).get_run_records(
-            dg.RunsFilter(statuses=_ENDED, updated_after=now - _SINCE), limit=_RUNS_READ
-        )
+        records = _instance(os.environ["DAGSTER_HOME"]).get_run_records(lately, limit=_RUNS_READ)
     except Exception as error:  # Dagster, SQLAlchemy and each storage have families of their own
         raise TransientError(
             f"Dagster's storage cannot be read ({type(error).__name__}).",
             next_step="check DAGSTER_HOME, its dagster.yaml and the database that this names",
         ) from error
-    found: dict[str, RecentRuns] = {}
+    failed, seconds = Counter[str](), dict[str, float]()
     for record in records:  # newest first
-        run = record.dagster_run
-        runs = found.setdefault(run.tags.get(WORK_TAG, run.job_name), RecentRuns())
-        if run.is_failure:
-            runs.failed += 1
-        elif runs.newest_s is None and record.start_time and record.end_time:
-            runs.newest_s = record.end_time - record.start_time
-    return found
+        work = record.dagster_run.tags.get(WORK_TAG, record.dagster_run.job_name)
+        failed[work] += record.dagster_run.is_failure
+        if record.dagster_run.is_success and record.start_time and record.end_time:
+            seconds.setdefault(work, record.end_time - record.start_time)
+    return failed, seconds
 
 
 @cache

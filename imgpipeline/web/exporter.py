@@ -103,8 +103,8 @@ class SiteMetrics(Collector):
             if problem and self._problems.get(name) != problem:
                 LOG.warning("The metrics of %s cannot be computed: %s", name, problem)
             self._problems[name] = problem
-        for (part, error), count in self._failures.items():
-            samples.append(("part_failures_total", {"part": part, "error": error}, count))
+        for (name, kind), count in self._failures.items():
+            samples.append(("part_failures_total", {"part": name, "error": kind}, count))
         self._samples = tuple(samples)
 
     def collect(self) -> Iterable[Metric]:
@@ -174,10 +174,9 @@ class SiteMetrics(Collector):
     def _runs(self, now: datetime) -> Iterator[Sample]:
         from imgpipeline.defs.recent_runs import read_recent_runs  # noqa: PLC0415 - loads Dagster
 
-        for work, runs in read_recent_runs(now).items():
-            yield "runs_failed", {"work": work}, runs.failed
-            if runs.newest_s is not None:
-                yield "run_seconds", {"work": work}, runs.newest_s
+        failed, seconds = read_recent_runs(now)
+        yield from (("runs_failed", {"work": work}, count) for work, count in failed.items())
+        yield from (("run_seconds", {"work": work}, each) for work, each in seconds.items())
 
 
 def serve_site_metrics(metrics: SiteMetrics, port: int, address: str) -> AbstractContextManager[int]:
