@@ -102,7 +102,7 @@ def states(title: str, meaning: str, legend: str, query: str, *, good: int = 1) 
     shown = {str(good): ValueMappingResult(text="ok", color="green")}
     shown[str(1 - good)] = ValueMappingResult(text="fault", color="red")
     panel = StateTimeline().title(title).description(meaning).mappings([ValueMap(options=shown)])
-    return with_queries(panel.span(12).height(8), {legend: query})
+    return with_queries(panel.line_width(0).fill_opacity(70).span(12).height(8), {legend: query})
 
 
 def limits(red_from: float | None) -> ThresholdsConfig:
@@ -366,17 +366,17 @@ def table_graphs() -> Iterator[Panel]:
 def table_lists() -> Iterator[Panel]:
     """Yield totals and the newest rows."""
     yield from_tables(
-        Table().title("Totals by source").span(12).height(8),
+        Table().title("Totals by source").filterable(True).span(12).height(8),
         "SELECT source, count() AS images, avg(brightness) AS mean_brightness, min(timestamp) AS first, "
         f"max(timestamp) AS last FROM images_metadata WHERE {OF_SOURCE} GROUP BY source ORDER BY images DESC",
     )
     yield from_tables(
-        Table().title("Totals by label").span(12).height(8),
+        Table().title("Totals by label").filterable(True).span(12).height(8),
         "SELECT label, sum(count) AS detections, max(last_seen) AS last FROM label_counts "
         f"WHERE {OF_COUNTS} GROUP BY label ORDER BY detections DESC",
     )
     yield from_tables(
-        Table().title("Latest images").span(24).height(10),
+        Table().title("Latest images").filterable(True).span(24).height(10),
         "SELECT timestamp, source, brightness, width, height, path FROM images_metadata "
         f"WHERE {OF_SOURCE} ORDER BY timestamp DESC LIMIT 50",
     )
