@@ -350,7 +350,7 @@ def table_graphs() -> Iterator[Panel]:
     bars.display_name("${__field.labels.source}").span(24).height(8)
     yield from_tables(bars, f"SELECT $__timeInterval(timestamp) AS time, source, count() AS images {by_time}")
     light = TimeSeries().title("Brightness over time").description("Mean luma; 0 is black, 255 is white.")
-    light.display_name("${__field.labels.source}").min(0).max(255).interval("1m").span(12).height(8)
+    light.display_name("${__field.labels.source}").fill_opacity(10).min(0).max(255).interval("1m").span(12).height(8)
     mean = "SELECT $__timeInterval(timestamp) AS time, source, avg(brightness) AS mean_brightness"
     yield from_tables(light, f"{mean} {by_time}")
     found = TimeSeries().title("Detections over time").description("By label and hour.").draw_style(GraphDrawStyle.BARS)
