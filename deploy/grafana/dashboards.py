@@ -43,7 +43,6 @@ PROMETHEUS = "prometheus"
 CLICKHOUSE = "grafana-clickhouse-datasource"
 """Type of Grafana's official plugin for ClickHouse, version 4 and newer."""
 TAG = "imgpipeline"
-SOURCE = '{source=~"$source"}'
 OF_SOURCE = "$__timeFilter(timestamp) AND source IN (${source:sqlstring})"
 OF_COUNTS = "$__timeFilter(hour) AND source IN (${source:sqlstring})"
 Panel = Stat | StateTimeline | Table | TimeSeries
@@ -136,63 +135,42 @@ def sources() -> Dashboard:
     made = dashboard("sources", PROMETHEUS, "What each source delivers, and what was lost before detection.")
     values: dict[str, object] = {"query": "label_values(imgpipeline_source_up, source)", "refId": "sources"}
     made.with_variable(source_variable(PROMETHEUS, values).all_value(".*"))
-    lost = f"imgpipeline_source_dropped_today{SOURCE}"
-    rate = "rate({}[5m])"
-    panels = (
-        number("Sources online", "short", "Online, or sending frames.", f"sum(imgpipeline_source_up{SOURCE})"),
-        number(
-            "Sources offline",
-            "short",
-            "Offline or silent. `imgpipeline sources list` says why.",
-            f"sum(1 - imgpipeline_source_up{SOURCE})",
-            red_from=1,
-        ),
-        number("Frames today", "short", "Since 0:00 UTC.", f"sum(imgpipeline_source_frames_today{SOURCE})"),
-        number("Skipped today", "short", "Skipped on purpose.", f"sum(imgpipeline_source_gated_today{SOURCE})"),
-        number("Lost today", "short", "Dropped, for any reason.", f"sum({lost}) or vector(0)", red_from=1),
-        number(
-            "Failed today",
-            "short",
-            "Frames that a source could not decode or store.",
-            f"sum(imgpipeline_source_failed_today{SOURCE})",
-            red_from=1,
-        ),
-        states("Online", "Whether a source sends frames.", "{{source}}", f"imgpipeline_source_up{SOURCE}"),
-        graph(
-            "Age of the newest frame",
-            "s",
-            "By the frame's own time.",
-            {"{{source}}": f"time() - imgpipeline_source_last_frame_timestamp_seconds{SOURCE}"},
-        ),
-        graph(
-            "Frames per second",
-            "short",
-            "Frames in the ledger, mean of 5 minutes.",
-            {"{{source}}": rate.format(f"imgpipeline_source_frames_today{SOURCE}")},
-        ),
-        graph(
-            "Losses per second",
-            "short",
-            "By reason, mean of 5 minutes.",
-            {
-                "{{source}} {{reason}}": rate.format(lost),
-                "{{source}} failed": rate.format(f"imgpipeline_source_failed_today{SOURCE}"),
-            },
-        ),
-        graph(
-            "Skipped frames per second",
-            "short",
-            "Skipped on purpose, mean of 5 minutes.",
-            {"{{source}}": rate.format(f"imgpipeline_source_gated_today{SOURCE}")},
-        ),
-        graph(
-            "Observed time today",
-            "percentunit",
-            "Part of the UTC day so far in which a source delivered frames.",
-            {"{{source}}": f"imgpipeline_source_observed_today_seconds{SOURCE} / (time() % 86400)"},
-        ),
-    )
-    return filled(made, panels)
+    return filled(made, [*source_numbers(), *source_panels()])
+
+
+def of_sources(name: str) -> str:
+    """Return a metric of the chosen sources."""
+    return f'imgpipeline_source_{name}{{source=~"$source"}}'
+
+
+def source_numbers() -> Iterator[Panel]:
+    """Yield the state of all sources."""
+    offline = f"sum(1 - {of_sources('up')})"
+    lost = f"sum({of_sources('dropped_today')}) or vector(0)"
+    for title, meaning, query, red_from in (
+        ("Sources online", "Online, or sending frames.", f"sum({of_sources('up')})", None),
+        ("Sources offline", "Offline or silent. `imgpipeline sources list` says why.", offline, 1),
+        ("Frames today", "Since 0:00 UTC.", f"sum({of_sources('frames_today')})", None),
+        ("Skipped today", "Skipped on purpose.", f"sum({of_sources('gated_today')})", None),
+        ("Lost today", "Dropped, for any reason.", lost, 1),
+        ("Failed today", "Not decoded or not stored by the source.", f"sum({of_sources('failed_today')})", 1),
+    ):
+        yield number(title, "short", meaning, query, red_from)
+
+
+def source_panels() -> Iterator[Panel]:
+    """Yield what each source delivers, over time."""
+    legend = "{{source}}"
+    age = f"time() - {of_sources('last_frame_timestamp_seconds')}"
+    lost = {"{{source}} {{reason}}": of_sources("dropped_today"), "{{source}} failed": of_sources("failed_today")}
+    frames, skipped = (f"rate({of_sources(name)}[5m])" for name in ("frames_today", "gated_today"))
+    observed = f"{of_sources('observed_today_seconds')} / (time() % 86400)"
+    yield states("Online", "Whether a source sends frames.", legend, of_sources("up"))
+    yield graph("Age of the newest frame", "s", "By the frame's own time.", {legend: age})
+    yield graph("Frames per second", "short", "Frames in the ledger, mean of 5 minutes.", {legend: frames})
+    yield graph("Losses today", "short", "Frames since 0:00 UTC, by reason.", lost)
+    yield graph("Skipped frames per second", "short", "Skipped on purpose, mean of 5 minutes.", {legend: skipped})
+    yield graph("Observed time today", "percentunit", "Part of the UTC day so far with frames.", {legend: observed})
 
 
 def pipeline() -> Dashboard:
