@@ -21,6 +21,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from imgpipeline.contracts.notices import NoticeKind
+from imgpipeline.defs.recent_runs import read_recent_runs
 from imgpipeline.detect.state import DetectionState, write_state
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.objectstore import ObjectStore
@@ -148,7 +149,7 @@ def metrics(tmp_path, monkeypatch, kafka, topic, target, store) -> SiteMetrics:
     audit(store, lambda: read_logs(settings).ranges, now=NOON)
     write_state(store, DetectionState(at=NOON, moved_at=NOON))
     export(store, target)
-    site = SiteMetrics(store, settings, lambda: NOON + timedelta(minutes=1))
+    site = SiteMetrics(store, settings, lambda: NOON + timedelta(minutes=1), read_recent_runs)
     site.refresh()  # Dagster's home is missing: a failure to count
     run_jobs(tmp_path / "dagster")
     site.clock = lambda: NOON + timedelta(minutes=2)

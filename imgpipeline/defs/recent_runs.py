@@ -1,4 +1,4 @@
-"""Runs that ended lately, as Dagster's storage has them, for the metrics of a site."""
+"""Runs of the last hour, as Dagster's storage has them, for the metrics of a site."""
 
 import os
 from collections import Counter
@@ -10,9 +10,6 @@ import dagster as dg
 from imgpipeline.defs.run_tags import WORK_TAG
 from imgpipeline.errors import TransientError
 
-_RUNS_READ = 1000
-_ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
-
 
 def read_recent_runs(now: datetime) -> tuple[Counter[str], dict[str, float]]:
     """Returns failures of the last hour, and how many seconds the newest success took, both by kind of work (or job).
@@ -20,9 +17,9 @@ def read_recent_runs(now: datetime) -> tuple[Counter[str], dict[str, float]]:
     Raises:
         TransientError: Dagster's storage cannot be read.
     """
-    lately = dg.RunsFilter(statuses=_ENDED, updated_after=now - timedelta(hours=1))
+    lately = dg.RunsFilter(updated_after=now - timedelta(hours=1))
     try:
-        records = _instance(os.environ["DAGSTER_HOME"]).get_run_records(lately, limit=_RUNS_READ)
+        records = _instance(os.environ["DAGSTER_HOME"]).get_run_records(lately, limit=1000)
     except Exception as error:  # Dagster, SQLAlchemy and each storage have families of their own
         raise TransientError(
             f"Dagster's storage cannot be read ({type(error).__name__}).",

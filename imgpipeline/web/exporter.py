@@ -1,12 +1,10 @@
 """Prometheus metrics of a whole site, computed from the Kafka log, the ledger, the store and Dagster's storage.
 
 They need none of the other processes, so they show when detection, builds, sources or exports have stopped. Each part
-is computed on its own: if it cannot be read, its `imgpipeline_part_up` is 0, and its other metrics are missing. Without
-`DAGSTER_HOME`, there is no part "runs".
+is computed on its own: if it cannot be read, its `imgpipeline_part_up` is 0, and its other metrics are missing.
 """
 
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -79,6 +77,8 @@ class SiteMetrics(Collector):
     store: ObjectStore
     settings: Settings
     clock: Clock = utc_now
+    read_runs: Callable[[datetime], tuple[Mapping[str, int], Mapping[str, float]]] | None = None
+    """`read_recent_runs` of Dagster, which this package does not know; None without a Dagster."""
     _samples: tuple[Sample, ...] = ()
     _problems: dict[str, str] = field(default_factory=dict)
     _failures: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -90,7 +90,7 @@ class SiteMetrics(Collector):
             "log": self._log, "sources": self._sources, "days": self._days,
             "audit": self._audit, "alerts": self._alerts, "sinks": self._sinks,
         }  # fmt: skip
-        if os.environ.get("DAGSTER_HOME"):
+        if self.read_runs:
             parts["runs"] = self._runs
         samples: list[Sample] = [("refreshed_timestamp_seconds", {}, now.timestamp())]
         for name, compute in parts.items():
@@ -172,9 +172,7 @@ class SiteMetrics(Collector):
                 yield "sink_last_export_timestamp_seconds", sink, status.checked_at.timestamp()
 
     def _runs(self, now: datetime) -> Iterator[Sample]:
-        from imgpipeline.defs.recent_runs import read_recent_runs  # noqa: PLC0415 - loads Dagster
-
-        failed, seconds = read_recent_runs(now)
+        failed, seconds = self.read_runs(now) if self.read_runs else ({}, {})
         yield from (("runs_failed", {"work": work}, count) for work, count in failed.items())
         yield from (("run_seconds", {"work": work}, each) for work, each in seconds.items())
 
