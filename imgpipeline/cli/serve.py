@@ -1,7 +1,8 @@
 """`imgpipeline serve`, `serve-ingest`, `exporter` and `keys`: the HTTP servers and their API keys."""
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -73,16 +74,19 @@ def exporter(
     port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Port to listen on.")] = 9465,
     every_s: Annotated[float, typer.Option("--every", min=1, help="Seconds between two computations.")] = 30.0,
 ) -> None:
-    """Serve Prometheus metrics of the whole site on /metrics: lag, sources, days, audit, alerts and sinks.
+    """Serve Prometheus metrics of the whole site on /metrics: lag, sources, days, audit, alerts, sinks and runs.
 
     They are computed from the Kafka log, the ledger and the store, so they show when everything else has stopped.
-    deploy/prometheus/ has alert rules.
+    deploy/prometheus/ has alert rules, deploy/grafana/ has dashboards. Runs need DAGSTER_HOME.
     """
+    read_runs: Any = None
+    if os.environ.get("DAGSTER_HOME"):  # before DuckDB: it complains at its end if defs froze its objects
+        from imgpipeline.defs.recent_runs import read_recent_runs as read_runs
     from imgpipeline.objectstore import open_store
     from imgpipeline.web.exporter import SiteMetrics, refresh_until, serve_site_metrics
 
     settings = load_settings()
-    metrics = SiteMetrics(open_store(settings, patience_s=STORE_PATIENCE_S), settings)
+    metrics = SiteMetrics(open_store(settings, patience_s=STORE_PATIENCE_S), settings, read_runs=read_runs)
     with stopped_by_signals() as stopping, serve_site_metrics(metrics, port, host) as opened:
         note(f"Serving http://{host}:{opened}/metrics. Ctrl-C stops.")
         metrics.refresh()

@@ -1,4 +1,4 @@
-"""Prometheus metrics of a whole site, computed from the Kafka log, the ledger and the store.
+"""Prometheus metrics of a whole site, computed from the Kafka log, the ledger, the store and Dagster's storage.
 
 They need none of the other processes, so they show when detection, builds, sources or exports have stopped. Each part
 is computed on its own: if it cannot be read, its `imgpipeline_part_up` is 0, and its other metrics are missing.
@@ -6,6 +6,7 @@ is computed on its own: if it cannot be read, its `imgpipeline_part_up` is 0, an
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from datetime import datetime
 from threading import Event
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
@@ -41,7 +42,8 @@ _LONGEST_REST_S = 120.0
 Sample = tuple[str, Mapping[str, str], float]
 """Name without prefix, labels, value."""
 METRICS: Mapping[str, str] = {
-    "part_up": "Whether this part of the metrics could be computed: log, sources, days, audit, alerts, sinks.",
+    "part_up": "Whether this part of the metrics could be computed: log, sources, days, audit, alerts, sinks, runs.",
+    "part_failures_total": "Computations of a part that failed since the exporter started, by kind of error.",
     "refreshed_timestamp_seconds": "When the metrics were computed.",
     "lag_offsets": "Offsets without an outcome, with transaction markers, by topic partition.",
     "lag_seconds": "Age of the oldest unread record of a partition.",
@@ -62,8 +64,10 @@ METRICS: Mapping[str, str] = {
     "sink_days_behind": "Days that a sink lacks or has in another version.",
     "sink_failing": "1 if the last export to a sink failed, or there was none.",
     "sink_last_export_timestamp_seconds": "When the last export to a sink ended.",
+    "runs_failed": "Runs of Dagster that failed within the last hour, by kind of work.",
+    "run_seconds": "How long the newest run took that succeeded within the last hour, by kind of work.",
 }
-"""Meaning of each metric; all are gauges. Their names begin with `imgpipeline_`."""
+"""Meaning of each metric; all but `_total` are gauges. Their names begin with `imgpipeline_`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -73,8 +77,11 @@ class SiteMetrics(Collector):
     store: ObjectStore
     settings: Settings
     clock: Clock = utc_now
+    read_runs: Callable[[datetime], tuple[Mapping[str, int], Mapping[str, float]]] | None = None
+    """`read_recent_runs` of Dagster, which this package does not know; None without a Dagster."""
     _samples: tuple[Sample, ...] = ()
     _problems: dict[str, str] = field(default_factory=dict)
+    _failures: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def refresh(self) -> None:
         """Computes all parts again. What cannot be read is logged once."""
@@ -83,25 +90,29 @@ class SiteMetrics(Collector):
             "log": self._log, "sources": self._sources, "days": self._days,
             "audit": self._audit, "alerts": self._alerts, "sinks": self._sinks,
         }  # fmt: skip
+        if self.read_runs:
+            parts["runs"] = self._runs
         samples: list[Sample] = [("refreshed_timestamp_seconds", {}, now.timestamp())]
         for name, compute in parts.items():
             try:
                 found, problem = list(compute(now)), ""
             except ImgpipelineError as error:
                 found, problem = [], str(error)
+                self._failures[name, type(error).__name__] += 1
             samples += [*found, ("part_up", {"part": name}, float(not problem))]
             if problem and self._problems.get(name) != problem:
                 LOG.warning("The metrics of %s cannot be computed: %s", name, problem)
             self._problems[name] = problem
+        for (name, kind), count in self._failures.items():
+            samples.append(("part_failures_total", {"part": name, "error": kind}, count))
         self._samples = tuple(samples)
 
     def collect(self) -> Iterable[Metric]:
         """Returns the current metrics."""
-        families: dict[str, GaugeMetricFamily] = {}
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
         for name, labels, value in self._samples:
-            family = families.setdefault(
-                name, GaugeMetricFamily(f"{_PREFIX}_{name}", METRICS[name], labels=list(labels))
-            )
+            kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            family = families.setdefault(name, kind(f"{_PREFIX}_{name}", METRICS[name], labels=list(labels)))
             family.add_metric(list(labels.values()), value)
         return families.values()
 
@@ -159,6 +170,11 @@ class SiteMetrics(Collector):
                 yield "sink_days_behind", sink, status.days_behind
             if status.checked_at:
                 yield "sink_last_export_timestamp_seconds", sink, status.checked_at.timestamp()
+
+    def _runs(self, now: datetime) -> Iterator[Sample]:
+        failed, seconds = self.read_runs(now) if self.read_runs else ({}, {})
+        yield from (("runs_failed", {"work": work}, count) for work, count in failed.items())
+        yield from (("run_seconds", {"work": work}, each) for work, each in seconds.items())
 
 
 def serve_site_metrics(metrics: SiteMetrics, port: int, address: str) -> AbstractContextManager[int]:

@@ -143,6 +143,11 @@ def promtool() -> Path:
     return _on_path("promtool")
 
 
+def prometheus() -> Path:
+    """Return the server that collects metrics."""
+    return _on_path("prometheus")
+
+
 def chromium() -> Path:
     """Return the browser that the tests of pages use."""
     return _on_path("chromium")

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from imgpipeline.web.exporter import METRICS
 from imgpipeline_tests.servers import programs
@@ -27,6 +28,7 @@ HEALTHY = {
     "imgpipeline_audit_timestamp_seconds": "0+15x400",
     "imgpipeline_alerts_late": "0x400",
     'imgpipeline_sink_failing{sink="warehouse"}': "0x400",
+    'imgpipeline_runs_failed{work="tables"}': "0x400",
 }
 """Series of a site without a problem: a value every 15 s, as `start+step x count`."""
 FAULTS = {
@@ -44,6 +46,7 @@ FAULTS = {
     "AuditOld": ("imgpipeline_audit_timestamp_seconds", "-700000x400", "12m"),
     "AlertsUndelivered": ("imgpipeline_alerts_late", "0x39 2x360", "12m"),
     "SinkFails": ('imgpipeline_sink_failing{sink="warehouse"}', "0x39 1x360", "12m"),
+    "RunsFail": ('imgpipeline_runs_failed{work="tables"}', "0x39 1x360", "12m"),
 }
 """For each alert the series that a fault at minute 10 changes, and when the alert has to fire at the latest."""
 
@@ -77,7 +80,8 @@ def test_the_rules_are_valid_and_read_only_metrics_that_exist():
     )
     assert checked.returncode == 0, checked.stderr
     detection = {"detection_failing_runs", "detection_sensor_timestamp_seconds"}
-    used = set(re.findall(r"imgpipeline_(\w+)", "\n".join(re.findall(r"expr: (.*)", RULES.read_text()))))
+    (group,) = yaml.safe_load(RULES.read_text())["groups"]
+    used = set(re.findall(r"imgpipeline_(\w+)", " ".join(rule["expr"] for rule in group["rules"])))
     assert used <= METRICS.keys() | detection
 
 
@@ -92,3 +96,10 @@ def test_a_fault_raises_its_alert_in_time_and_a_healthy_site_does_not(tmp_path, 
     said = firing(tmp_path, {**HEALTHY, name: values}, at, alert)
     assert "FAILED" in said
     assert f'alertname="{alert}"' in said or f"alertname:{alert}" in said.replace('"', "").replace(" ", ""), said
+
+
+@pytest.mark.parametrize("alert", ["FramesLost", "DeadLetters"])
+def test_the_first_loss_of_a_kind_is_a_series_that_appears_and_raises_its_alert(tmp_path, alert):
+    name, _, at = FAULTS[alert]
+    assert f'alertname="{alert}"' in firing(tmp_path, {**HEALTHY, name: "_x39 1x360"}, at, alert)
+    assert "SUCCESS" in firing(tmp_path, {**HEALTHY, name: "_x39 1x360"}, "60m", alert)

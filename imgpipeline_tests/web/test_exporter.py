@@ -1,11 +1,13 @@
 """The metrics of a site, computed from log, ledger and store alone."""
 
+import sys
 from datetime import UTC, datetime, timedelta
 from urllib.request import urlopen
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from imgpipeline.defs.recent_runs import read_recent_runs
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
 from imgpipeline.stream.connection import open_producer
@@ -13,8 +15,10 @@ from imgpipeline.stream.log import read_log
 from imgpipeline.web.exporter import METRICS, SiteMetrics, refresh_until, serve_site_metrics
 from imgpipeline_tests.ledger.samples import NOON, dead_letter, frames, write_chain
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
+from imgpipeline_tests.servers.processes import ServerProcess
+from imgpipeline_tests.servers.waiting import wait_until
 
-PARTS = {"log", "sources", "days", "audit", "alerts", "sinks"}
+PARTS = {"log", "sources", "days", "audit", "alerts", "sinks", "runs"}
 SECRET_URL = f"postgresql://ada:secret-canary@{LOOPBACK}:{free_port()}/site"
 
 
@@ -25,7 +29,7 @@ def metrics(tmp_path, monkeypatch) -> SiteMetrics:
     monkeypatch.setenv("IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS", f"{LOOPBACK}:{free_port()}")
     monkeypatch.setenv("IMGPIPELINE_SINKS", f"warehouse={SECRET_URL}")
     settings = load_settings()
-    return SiteMetrics(open_store(settings), settings, lambda: NOON + timedelta(minutes=1))
+    return SiteMetrics(open_store(settings), settings, lambda: NOON + timedelta(minutes=1), read_recent_runs)
 
 
 def scraped(metrics: SiteMetrics) -> dict[tuple[str, ...], float]:
@@ -41,10 +45,13 @@ def scraped(metrics: SiteMetrics) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_parts_that_answer_are_shown_while_others_are_away(metrics):
+def test_parts_that_answer_are_shown_while_others_are_away(tmp_path, monkeypatch, metrics):
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    (tmp_path / "dagster.yaml").write_text(f"storage: {{postgres: {{postgres_url: '{SECRET_URL}', no_field: 1}}}}")
     write_chain(metrics.store, [*frames(0, 5), dead_letter(5)])
     found = scraped(metrics)
-    assert {name: found["part_up", name] for name in PARTS} == {**dict.fromkeys(PARTS, 1.0), "log": 0.0}
+    assert {name: found["part_up", name] for name in PARTS} == {**dict.fromkeys(PARTS, 1.0), "log": 0.0, "runs": 0.0}
+    assert found["part_failures_total", "TransientError", "runs"] == 1
     assert found["source_frames_today", "cam-1"] == 5
     assert found["source_up", "cam-1"] == 1
     assert found["dead_letters_today", "DECODE_FAILED"] == 1
@@ -68,6 +75,26 @@ def test_the_lag_is_that_of_the_log(tmp_path, monkeypatch, kafka, topic, metrics
     write_chain(site.store, frames(0, 3), chain=read_log(settings)[0].chain)
     found = scraped(site)
     assert (found["lag_offsets", "0", topic], found["lag_seconds", "0", topic]) == (0, 0)
+
+
+@pytest.mark.slow
+def test_the_command_reads_dagster_and_ends_without_complaints(tmp_path, monkeypatch, metrics):
+    """DuckDB's binding prints pages when its objects were frozen by the import of Dagster's definitions."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    port = free_port()
+    command = [sys.executable, "-m", "imgpipeline.cli", "exporter", "--port", str(port), "--every", "1"]
+    exporter = ServerProcess("exporter", command, tmp_path / "exporter.log")
+    exporter.start(lambda: exporter.listens_on(port), limit_s=60)
+
+    def shows_runs() -> bool:
+        with urlopen(f"http://{LOOPBACK}:{port}/metrics") as page:
+            return b'part_up{part="runs"} 1.0' in page.read()
+
+    try:
+        wait_until(shows_runs, limit_s=60, what="the part of the runs", interval_s=0.5)
+    finally:
+        exporter.stop(limit_s=60)
+    assert "leaked" not in exporter.log_tail()
 
 
 def test_every_metric_has_a_meaning(metrics):
