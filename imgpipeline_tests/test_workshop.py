@@ -139,7 +139,7 @@ def test_without_tools_and_without_apt_the_line_to_run_is_named(tmp_path):
         (tmp_path / tool).symlink_to("/bin/true")
     refused = run(sys.executable, CI / "servers.py", PATH=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert refused.returncode == 1
-    assert "missing: maven" in refused.stderr
+    assert "missing: prometheus, bubblewrap, maven" in refused.stderr
     assert re.search(r"apt-get install .*\bmaven\b", refused.stderr)
 
 

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -123,23 +124,45 @@ def kafka_rights() -> Iterator[ACL]:
 
 
 def prepare_database() -> None:
-    """Create Dagster's account and its database, which is all that the account may see."""
-    host, port = os.environ["DAGSTER_POSTGRES_HOST"], os.environ["DAGSTER_POSTGRES_PORT"]
-    database, user = (sql.Identifier(os.environ[name]) for name in ("DAGSTER_POSTGRES_DB", "DAGSTER_POSTGRES_USER"))
-    password = sql.Literal(os.environ["DAGSTER_POSTGRES_PASSWORD"])
-    connection = psycopg2.connect(host=host, port=port, user="postgres", dbname="postgres")
-    connection.autocommit = True  # CREATE DATABASE cannot be part of a transaction
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [os.environ["DAGSTER_POSTGRES_USER"]])
+    """Create Dagster's account with its database, which is all that it may see, and one that only reads there."""
+    database, owner = os.environ["DAGSTER_POSTGRES_DB"], os.environ["DAGSTER_POSTGRES_USER"]
+    with connected("postgres") as cursor:
+        create_account(cursor, owner, os.environ["DAGSTER_POSTGRES_PASSWORD"])
+        create_account(cursor, "exporter", os.environ["EXPORTER_POSTGRES_PASSWORD"])
+        cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database])
         if cursor.fetchone() is None:
-            cursor.execute(sql.SQL("CREATE ROLE {} LOGIN").format(user))
-        cursor.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(user, password))
-        cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [os.environ["DAGSTER_POSTGRES_DB"]])
-        if cursor.fetchone() is None:
-            cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, user))
-        cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
-    connection.close()
+            run_sql(cursor, "CREATE DATABASE {} OWNER {}", database, owner)
+        run_sql(cursor, "REVOKE ALL ON DATABASE {} FROM PUBLIC", database)
+        run_sql(cursor, "GRANT CONNECT ON DATABASE {} TO exporter", database)
+    with connected(database) as cursor:
+        cursor.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO exporter")
+        run_sql(cursor, "ALTER DEFAULT PRIVILEGES FOR ROLE {} GRANT SELECT ON TABLES TO exporter", owner)
     print("setup: the database of Dagster exists", flush=True)
+
+
+@contextmanager
+def connected(database: str) -> Iterator[Any]:
+    """Connect as the administrator; each statement is committed at once, as CREATE DATABASE wants it."""
+    host, port = os.environ["DAGSTER_POSTGRES_HOST"], os.environ["DAGSTER_POSTGRES_PORT"]
+    connection = psycopg2.connect(host=host, port=port, user="postgres", dbname=database)
+    connection.autocommit = True
+    try:
+        yield connection.cursor()
+    finally:
+        connection.close()
+
+
+def create_account(cursor: Any, name: str, password: str) -> None:
+    """Create an account, or give it its password again."""
+    cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name])
+    if cursor.fetchone() is None:
+        run_sql(cursor, "CREATE ROLE {} LOGIN", name)
+    cursor.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(name), sql.Literal(password)))
+
+
+def run_sql(cursor: Any, statement: str, *names: str) -> None:
+    """Execute a statement with names in it."""
+    cursor.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 
 if __name__ == "__main__":

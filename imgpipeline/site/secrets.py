@@ -71,8 +71,8 @@ def make_secrets(files: SecretFiles, given: Mapping[str, str], now: datetime) ->
     for name in (
         *(f"kafka_password_{user}" for user in KAFKA_USERS),
         *(f"s3_secret_{user}" for user in ("admin", *S3_USERS)),
-        *("postgres_password_admin", "postgres_password_dagster", "proxy_secret"),
-        *("clickhouse_password", "grafana_password"),
+        *(f"postgres_password_{user}" for user in ("admin", "dagster", "exporter")),
+        *("proxy_secret", "clickhouse_password", "grafana_password"),
     ):
         files.make(name, random_password)
     for name in ("camera_credentials", "alert_targets", "sinks", "mqtt_users"):

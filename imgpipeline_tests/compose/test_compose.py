@@ -22,7 +22,7 @@ LIBRARY_PROGRAMS = {"dagster", "dagster-daemon", "dagster-webserver", "python"}
 CONNECTIONS = {
     "kafka": {"setup", "code", "sources", "ingest", "exporter", "tools"},
     "s3": {"setup", "code", "daemon", "webserver", "sources", "ingest", "viewer", "alerts", "exporter", "tools"},
-    "postgres": {"setup", "code", "daemon", "webserver", "tools"},
+    "postgres": {"setup", "code", "daemon", "webserver", "exporter", "tools"},
     "code": {"daemon", "webserver"},
     "webserver": {"proxy"},
     "viewer": {"proxy"},
