@@ -43,6 +43,14 @@ class DamagedSegmentError(LedgerError):
     """The bytes are not a complete segment of a known version. `imgpipeline ledger repair` repairs it."""
 
 
+class OtherVersionError(LedgerError):
+    """A segment or bundle has a format version that this release does not read."""
+
+    def __init__(self, key: str, version: object, own: int, next_step: str) -> None:
+        super().__init__(f"{key} has format version {version!r}; this release reads {own}.", next_step=next_step)
+        self.version = version
+
+
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
     """Identifies the last record of a segment, to find out later whether the log is still the same."""
@@ -202,7 +210,7 @@ def decode_segment(data: bytes, key: str, *, is_verified: bool = False) -> Segme
 
     Raises:
         DamagedSegmentError: The bytes are damaged.
-        LedgerError: The segment has another format version.
+        OtherVersionError: The segment has another format version.
     """
     try:
         head, newline, body = decompress(data, MAX_SEGMENT_BYTES).partition(b"\n")
@@ -211,10 +219,8 @@ def decode_segment(data: bytes, key: str, *, is_verified: bool = False) -> Segme
     except (zstandard.ZstdError, ValueError, KeyError, TypeError, MemoryError, RecursionError) as error:
         raise _damaged(key, f"{len(data)} bytes that are not a segment ({error})") from None
     if version != FORMAT_VERSION:
-        raise LedgerError(
-            f"{key} has format version {version!r}; this release reads {FORMAT_VERSION}.",
-            next_step="use the release of imgpipeline that wrote the segment; see docs/upgrading.md",
-        )
+        step = "use the release of imgpipeline that wrote the segment; see docs/upgrading.md"
+        raise OtherVersionError(key, version, FORMAT_VERSION, step)
     try:
         expected = header.pop("checksum", None)
         if not newline or not (is_verified or checksum_of(header, body) == expected):
