@@ -20,7 +20,8 @@ from typer.main import get_group
 from imgpipeline import __version__
 from imgpipeline.cli.output import note, show_error, write_text
 from imgpipeline.errors import ImgpipelineError, UsageError
-from imgpipeline.settings.loading import unknown_settings
+from imgpipeline.settings.loading import read_variable, unknown_settings
+from imgpipeline.settings.logs import LOG_FORMAT, start_logging
 
 _EMPTY_OPTION = re.compile(r"(--?[a-z][a-z-]*)=")
 
@@ -127,11 +128,7 @@ def _global_options(
     ] = None,
     health_address: Annotated[str, typer.Option("--health-address", help="Address of that port.")] = "127.0.0.1",
 ) -> None:
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    start_logging(read_variable(LOG_FORMAT), logging.INFO if verbose else logging.WARNING)
     if not verbose:
         # kafka-python logs every failed attempt to connect; the error message names the final failure and its cause.
         logging.getLogger("kafka").setLevel(logging.CRITICAL)

@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from imgpipeline import __version__
-from imgpipeline.cli.options import JsonOption, open_site
-from imgpipeline.cli.output import note, record_of, show_json, show_records
+from imgpipeline.cli.options import open_site
+from imgpipeline.cli.output import note, record_of, show_records
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.daily.versions import compare_versions
 from imgpipeline.errors import UsageError
@@ -14,7 +14,6 @@ from imgpipeline.errors import UsageError
 
 def upgrade(
     check: Annotated[bool, typer.Option("--check", help="Compare the store with this release.")] = False,
-    as_json: JsonOption = False,
 ) -> None:
     """Compare the versions in the store with those of this release, before an upgrade or a downgrade.
 
@@ -25,10 +24,7 @@ def upgrade(
     settings, store = open_site()
     parts = compare_versions(store, settings, now=utc_now())
     may_start = all(part.may_start for part in parts)
-    if as_json:
-        show_json({"version": __version__, "may_start": may_start, "parts": parts})
-    else:
-        show_records([record_of(part) for part in parts], ("part", "stored", "program", "verdict"))
+    show_records([record_of(part) for part in parts], ("part", "stored", "program", "verdict"))
     note(f"imgpipeline {__version__} {'can' if may_start else 'must not'} be started on {store.url}.")
     if not may_start:
         raise typer.Exit(1)

@@ -44,10 +44,11 @@ class DamagedSegmentError(LedgerError):
 
 
 class OtherVersionError(LedgerError):
-    """A segment or bundle has a format version that this release does not read."""
+    """A segment has a format version that this release does not read."""
 
-    def __init__(self, key: str, version: object, own: int, next_step: str) -> None:
-        super().__init__(f"{key} has format version {version!r}; this release reads {own}.", next_step=next_step)
+    def __init__(self, key: str, version: object) -> None:
+        step = "use the release of imgpipeline that wrote the segment; see docs/upgrading.md"
+        super().__init__(f"{key} has format version {version!r}; this release reads {FORMAT_VERSION}.", next_step=step)
         self.version = version
 
 
@@ -219,8 +220,7 @@ def decode_segment(data: bytes, key: str, *, is_verified: bool = False) -> Segme
     except (zstandard.ZstdError, ValueError, KeyError, TypeError, MemoryError, RecursionError) as error:
         raise _damaged(key, f"{len(data)} bytes that are not a segment ({error})") from None
     if version != FORMAT_VERSION:
-        step = "use the release of imgpipeline that wrote the segment; see docs/upgrading.md"
-        raise OtherVersionError(key, version, FORMAT_VERSION, step)
+        raise OtherVersionError(key, version)
     try:
         expected = header.pop("checksum", None)
         if not newline or not (is_verified or checksum_of(header, body) == expected):

@@ -13,15 +13,12 @@ def test_the_check_before_an_upgrade_fails_on_a_store_of_a_later_release(folder_
     store = store_of(folder_site)
     write_chain(store, [frame(0)])
     current = run("upgrade", "--check", env=folder_site, cwd=tmp_path)
-    assert (current.status, current.stdout.count("same")) == (0, 4)
+    assert (current.status, current.stdout.count("same")) == (0, 3)
     assert "can be started on" in current.stderr
 
     monkeypatch.setattr(segment, "FORMAT_VERSION", 99)
     store.delete(segment_key(CHAIN, 0))
     write_chain(store, [frame(0)])
-    later = run("upgrade", "--check", "--json", env=folder_site, cwd=tmp_path)
-    assert (later.status, later.json()["may_start"]) == (1, False)
-    assert later.json()["parts"][0] == {
-        "part": "segments", "stored": "99", "program": 5, "verdict": "program too old: do not start"
-    }  # fmt: skip
+    later = run("upgrade", "--check", env=folder_site, cwd=tmp_path)
+    assert (later.status, "program too old: do not start" in later.stdout) == (1, True)
     assert "must not be started on" in later.stderr

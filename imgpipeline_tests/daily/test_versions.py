@@ -8,16 +8,13 @@ import pytest
 from imgpipeline.contracts.keys import day_table_key, segment_key
 from imgpipeline.daily.build import BuildOptions, build_day
 from imgpipeline.daily.objects import TABLES
-from imgpipeline.daily.versions import PartVersions, Verdict, compare_versions
+from imgpipeline.daily.versions import PartVersions, compare_versions
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.lake.samples import seen
-from imgpipeline_tests.ledger.bundles.samples import bundle_all
-from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, frame, gap, write_chain
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, write_chain
 
 pytestmark = pytest.mark.medium
-
-LIVE = [seen(0), gap(1, 20_000), frame(20_000)]
 
 
 @pytest.fixture
@@ -31,9 +28,8 @@ def store(settings: Settings) -> ObjectStore:
 
 
 def fill(store: ObjectStore, settings: Settings) -> None:
-    """Store a day with a bundle, its tables and a summary."""
-    write_chain(store, *([outcome] for outcome in LIVE))
-    assert any(done.size_bytes for done in bundle_all(store))
+    """Store a day with its tables and a summary."""
+    write_chain(store, [seen(0)], [seen(1)])
     done = list(build_day(store, settings, DAY, (TABLES, "label_counts"), BuildOptions(), clock=lambda: NOON))
     assert [each.error for each in done if each.error] == []
 
@@ -42,8 +38,8 @@ def compared(store: ObjectStore, settings: Settings) -> Mapping[str, PartVersion
     return {each.part: each for each in compare_versions(store, settings, now=NOON)}
 
 
-def other_than_same(parts: Mapping[str, PartVersions]) -> dict[str, Verdict]:
-    return {name: each.verdict for name, each in parts.items() if each.verdict is not Verdict.SAME}
+def other_than_same(parts: Mapping[str, PartVersions]) -> dict[str, tuple[str, bool]]:
+    return {name: (each.verdict, each.may_start) for name, each in parts.items() if each.verdict != "same"}
 
 
 def test_an_empty_store_has_nothing_to_compare(store, settings):
@@ -56,44 +52,43 @@ def test_a_store_of_this_release_is_the_same(store, settings):
     parts = compared(store, settings)
     assert other_than_same(parts) == {}
     assert [(name, each.stored) for name, each in parts.items() if each.stored == str(each.program)] == [
-        ("segments", "5"), ("bundles", "1"), ("tables", "4")
+        ("segments", "5"), ("tables", "4")
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("constant", "written", "verdicts"),
+    ("constant", "written", "part", "verdict"),
     [
-        ("ledger.segment.FORMAT_VERSION", 99, {"segments": Verdict.TOO_OLD}),
-        ("ledger.segment.FORMAT_VERSION", 1, {"segments": Verdict.TOO_NEW}),
-        ("lake.storage.manifest.SCHEMA_VERSION", 99, {"tables": Verdict.TOO_OLD}),
-        ("lake.storage.manifest.SCHEMA_VERSION", 1, {"tables": Verdict.OUTDATED}),
-        ("ledger.bundles.stored.FORMAT_VERSION", 99, {"bundles": Verdict.IGNORED}),
-        ("ledger.bundles.stored.FORMAT_VERSION", 0, {"bundles": Verdict.IGNORED}),
+        ("ledger.segment.FORMAT_VERSION", 99, "segments", "program too old: do not start"),
+        ("ledger.segment.FORMAT_VERSION", 1, "segments", "program too new: do not start (docs/upgrading.md)"),
+        ("lake.storage.manifest.SCHEMA_VERSION", 99, "tables", "program too old: do not start"),
+        ("lake.storage.manifest.SCHEMA_VERSION", 1, "tables",
+         "do not start: move these tables aside first, then they are rebuilt (docs/upgrading.md)"),
     ],
-)
+)  # fmt: skip
 def test_a_store_of_another_release_says_whether_this_one_may_start(
-    constant, written, verdicts, store, settings, monkeypatch
+    constant, written, part, verdict, store, settings, monkeypatch
 ):
     with monkeypatch.context() as other_release:
         other_release.setattr(f"imgpipeline.{constant}", written)
         fill(store, settings)
     parts = compared(store, settings)
-    assert other_than_same(parts) == verdicts
-    assert {parts[name].stored for name in verdicts} == {str(written)}
+    assert other_than_same(parts) == {part: (verdict, False)}
+    assert parts[part].stored == str(written)
 
 
 def test_other_settings_keep_the_objects_until_someone_rebuilds_them(store, settings):
     fill(store, settings)
     other = settings.model_copy(update={"summary_threshold": 0.5})
     parts = compared(store, other)
-    assert other_than_same(parts) == {"recipes": Verdict.KEPT}
+    assert other_than_same(parts) == {"recipes": ("kept until you rebuild them (docs/backfills.md)", True)}
     assert parts["recipes"].stored == f"label_counts of {DAY}"
 
 
 @pytest.mark.parametrize(
     ("key", "part", "stored"),
     [
-        (segment_key(CHAIN, 20_000), "segments", "?"),
+        (segment_key(CHAIN, 1), "segments", "?"),
         (day_table_key("frames", DAY), "tables", "4, ?"),
     ],
     ids=["segment", "table"],
@@ -102,4 +97,5 @@ def test_what_cannot_be_read_may_be_of_a_later_release_and_stops_the_start(key, 
     fill(store, settings)
     store.put(key, b"written in a format of the future")
     found = compared(store, settings)[part]
-    assert (found.stored, found.verdict, found.may_start) == (stored, Verdict.UNREADABLE, False)
+    assert (found.stored, found.verdict) == (stored, "do not start: damaged, or of a later release")
+    assert not found.may_start

@@ -35,7 +35,7 @@ from imgpipeline.contracts.keys import (
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.reading import open_segment
 from imgpipeline.ledger.repair.repair_list import Repair, list_repairs
-from imgpipeline.ledger.segment import OtherVersionError, Segment, SegmentHeader, decompress
+from imgpipeline.ledger.segment import Segment, SegmentHeader, decompress
 from imgpipeline.objectstore import ForbiddenError, ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.reading import fetch_range, fetch_tail
 
@@ -128,7 +128,7 @@ def decode_footer(bundle: BundleId, data: bytes) -> tuple[BundledSegment, ...]:
 
     Raises:
         DamagedBundleError: The bytes are not the footer of this bundle.
-        OtherVersionError: This release does not know the format version.
+        LedgerError: This release does not know the format version.
     """
     footer, trailer = data[:-TRAILER_BYTES], data[-TRAILER_BYTES:]
     if sha256(footer).digest() != trailer[8:40]:
@@ -136,8 +136,7 @@ def decode_footer(bundle: BundleId, data: bytes) -> tuple[BundledSegment, ...]:
     try:
         head = json.loads(decompress(footer, _MOST_FOOTER_BYTES))
         if head["format_version"] != FORMAT_VERSION:
-            step = "nothing; its segments are read instead"
-            raise OtherVersionError(bundle_key(bundle), head["format_version"], FORMAT_VERSION, step)
+            raise LedgerError(f"{bundle_key(bundle)} has format version {head['format_version']!r}.")
         described = head.pop("segments")
         if head != _identity(bundle):
             raise _damaged(bundle, f"its footer identifies it as {head}")
@@ -254,7 +253,7 @@ def open_bundle(store: ObjectStore, stored: StoredBundle) -> OpenBundle:
 
     Raises:
         DamagedBundleError: The bundle is damaged.
-        OtherVersionError: This release does not know the format version.
+        LedgerError: This release does not know the format version.
         ObjectMissingError: The bundle is missing.
     """
     size = stored.size_bytes
