@@ -36,6 +36,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "serve": ("serve.serve", "Serve the viewer and its API."),
     "exporter": ("serve.exporter", "Serve Prometheus metrics of the whole site, computed from log, ledger and store."),
     "upgrade": ("support.upgrade", "Compare the versions in the store with this release, before it is started."),
+    "support-bundle": ("support.support_bundle", "Write one file for an issue report, with secrets masked."),
     "build": ("build.build", "Build the tables, summaries, tracks, events and reports of days that have frames."),
     "clean": ("clean.clean", "Delete everything in a store that is a folder, to start again. Asks first."),
     "status": ("audit.status", "Show log end, ledger end, lag and last commit of each topic partition."),

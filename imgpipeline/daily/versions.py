@@ -1,14 +1,12 @@
 """Compares the versions in the store with those of this program: what happens if it is started on this store?
 
-A sample is enough. The last segment shows the version of its whole chain, because a run reads it before it adds one,
-and refuses any other version. Of each table, the oldest and the newest day are read. Bundles and caches of another
-version are not compared: readers ignore them.
+A sample is enough. The last segment shows the version of its chain, because a run reads it before it adds another. Of
+each table, the oldest and the newest day are read. Bundles and caches are left out: readers ignore other versions.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import partial
 
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.daily.states import day_states
@@ -46,12 +44,11 @@ class _AnyManifest(BaseManifest):
 
 def compare_versions(store: ObjectStore, settings: Settings, *, now: datetime) -> list[PartVersions]:
     """Compares each part of the store with this program. Writes nothing but the day catalogue, which is a cache."""
-    segments = set(map_ahead(partial(_version_of_segments, store), list_chains(store)))
+    segments = set(map_ahead(lambda chain: _version_of_segment(store, chain), list_chains(store)))
     tables = set(_versions_of_tables(store))
-    move = "do not start: move these tables aside first, then they are rebuilt (docs/upgrading.md)"
     parts = [
         _compare("segments", segments, FORMAT_VERSION, "program too new: do not start (docs/upgrading.md)"),
-        _compare("tables", tables, SCHEMA_VERSION, move),
+        _compare("tables", tables, SCHEMA_VERSION, "do not start: move them aside first (docs/upgrading.md)"),
     ]
     if all(part.may_start for part in parts):
         parts.append(_compare_recipes(store, settings, now))
@@ -61,16 +58,14 @@ def compare_versions(store: ObjectStore, settings: Settings, *, now: datetime) -
 def _compare(part: str, stored: set[object], own: int, if_older: str) -> PartVersions:
     numbers = sorted(version for version in stored if isinstance(version, int))
     shown = [*map(str, numbers), *("?" for version in stored if version not in numbers)]
-    if "?" in shown:
-        verdict = "do not start: damaged, or of a later release"
-    elif numbers in ([], [own]):
+    if numbers in ([], [own]) and "?" not in shown:
         return PartVersions(part, ", ".join(shown) or None, own)
-    else:
-        verdict = "program too old: do not start" if numbers[-1] > own else if_older
+    verdict = "program too old: do not start" if numbers and numbers[-1] > own else if_older
+    verdict = "do not start: damaged, or of a later release" if "?" in shown else verdict
     return PartVersions(part, ", ".join(shown), own, verdict, may_start=False)
 
 
-def _version_of_segments(store: ObjectStore, chain: ChainId) -> object:
+def _version_of_segment(store: ObjectStore, chain: ChainId) -> object:
     try:
         find_end(store, chain)
     except OtherVersionError as error:

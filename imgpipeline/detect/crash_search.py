@@ -233,8 +233,7 @@ class CarefulRecordPool:
                 self._check_open()
                 deaths.append(death)
                 where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
-                shown = "/".join(map(str, where.values()))
-                _log.warning("The process that worked on the record %s ended: %s.", shown, death, extra=where)
+                _log.warning("The process of the record %s/%s/%s ended: %s.", *where.values(), death, extra=where)
         self._ready_child()
         self.end_run("crash")
         first, last = deaths

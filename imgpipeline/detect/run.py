@@ -357,8 +357,7 @@ def follow_lane(
             if isinstance(one, LedgerError):
                 if not resumed:
                     raise one
-                fields = {"topic": at.topic, "partition": at.number}
-                _log.warning("A partition is left out: %s", one, extra=fields)
+                _log.warning("A partition is left out: %s", one, extra={"topic": at.topic, "partition": at.number})
         flow = Flow(stop or threading.Event(), dropped=ends.keys() - resumed)
         run = LaneRun(settings, store, admin, made_by, report, clock, flow, lane, followed, careful, limit)
         reach("run begin", ",".join(settings.kafka_topics))

@@ -1,7 +1,4 @@
-"""Logs: their setting, and one JSON object per line for log collectors, with the fields that the `extra` of a call has.
-
-LOG.warning("offline", extra={"source": "gate"})
-"""
+"""Logs: their setting, and one JSON object per line for log collectors, with fields from the `extra` of a call."""
 
 import json
 import logging
@@ -49,9 +46,8 @@ def writes_json() -> bool:
 
 def start_logging(wanted: str | None, level: int) -> None:
     """Logs to stderr, in the format that the setting names."""
-    is_json = wanted == "json" and not sys.stderr.isatty()
-    text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    form = _JsonFormatter if wanted == "json" and not sys.stderr.isatty() else logging.Formatter
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonFormatter() if is_json else text)
+    handler.setFormatter(form("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler])
     NOTES.setLevel(logging.INFO)
