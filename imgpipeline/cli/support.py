@@ -30,7 +30,7 @@ _SECRET_ENTRY = re.compile(rf"(?im)^( *)(.*?(?:{_SECRET_NAME}).*?:).*(?:\n\1 +.*
 
 
 def upgrade(
-    check: Annotated[bool, typer.Option("--check", help="Compare the store with this release.")],  # noqa: ARG001
+    check: Annotated[bool, typer.Option("--check", help="Change nothing.")],  # noqa: ARG001 - there is no other mode
 ) -> None:
     """Compare the versions in the store with those of this release, before an upgrade or a downgrade.
 
@@ -70,7 +70,9 @@ def support_bundle(
 
 def _said_by(words: str) -> str:
     command = [sys.executable, "-m", "imgpipeline.cli", *words.split()]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)  # noqa: S603
+    done = subprocess.run(  # noqa: S603 - our own command
+        command, capture_output=True, text=True, errors="replace", check=False
+    )
     return f"{done.stdout}{done.stderr}exit status {done.returncode}\n"
 
 
