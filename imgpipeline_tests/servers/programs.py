@@ -14,6 +14,7 @@ HADOOP_VERSION = "3.4.2"
 OPENSEARCH_VERSION = "2.19.1.0"  # of the runner; its first three numbers are OpenSearch's
 VERSITYGW_VERSION = "v1.8.0"
 TOXIPROXY_VERSION = "v2.5.0"
+HELM_VERSION = "v3.22.0"
 
 CACHE_HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 """The user's cache folder. Read once: each test has a cache folder of its own, but all use the same servers."""
@@ -63,6 +64,11 @@ def versitygw() -> Path:
 def toxiproxy() -> Path:
     """Return the program of the proxy that makes faults."""
     return _built("toxiproxy", TOXIPROXY_VERSION)
+
+
+def helm() -> Path:
+    """Return the program that renders the Kubernetes chart."""
+    return _built("helm", HELM_VERSION)
 
 
 def built_program(name: str, version: str) -> Path:
