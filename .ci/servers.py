@@ -31,6 +31,7 @@ APT_PACKAGES = {
     "nginx": "nginx-light",
     "redis-server": "redis-server",
     "promtool": "prometheus",
+    "bwrap": "bubblewrap",
     "curl": "curl",
     "mvn": "maven",
     "go": "golang-go",
@@ -99,7 +100,7 @@ def install_tools() -> None:
 
 def missing_tools() -> list[str]:
     """Name the tools to install; what only fetches or builds is not asked for where its work is done."""
-    needed = ["java", "openssl", "mosquitto_pub", "chromium", "curl", "redis-server"]
+    needed = ["java", "openssl", "mosquitto_pub", "chromium", "curl", "redis-server", "bwrap"]
     if not all(map(is_there, (programs.kafka_jars, programs.hadoop_jars, programs.opensearch_jars))):
         needed.append("mvn")
     if not all(map(is_there, (programs.versitygw, programs.toxiproxy, programs.helm))):

@@ -6,6 +6,7 @@ says which ones a cluster would have asked for.
 
 import json
 import re
+import ssl
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,9 +21,9 @@ _PATH = re.compile(
 
 
 class KubernetesApi:
-    """An HTTP server; a context manager."""
+    """An HTTP server, or with a certificate (key and chain in PEM) one with TLS; a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None) -> None:
         self.jobs: dict[str, dict[str, Any]] = {}
         self.pods: list[dict[str, Any]] = []
         self.used_rights: set[tuple[str, str, str]] = set()
@@ -31,6 +32,10 @@ class KubernetesApi:
         self.is_away = False
         """Whether every request fails, as while the control plane is upgraded."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -40,9 +45,14 @@ class KubernetesApi:
         self._server.shutdown()
         self._server.server_close()
 
+    @property
+    def port(self) -> int:
+        """Where it listens, on 127.0.0.1."""
+        return self._server.server_port
+
     def write_kubeconfig(self, path: Path) -> None:
         """Write a file with which clients find this server."""
-        url = f"http://127.0.0.1:{self._server.server_port}"
+        url = f"http://127.0.0.1:{self.port}"
         context = {"name": "here", "context": {"cluster": "here", "user": "here"}}
         users, clusters = [{"name": "here", "user": {}}], [{"name": "here", "cluster": {"server": url}}]
         path.write_text(
