@@ -16,7 +16,7 @@ from imgpipeline_tests.defs.site import ledger_end, make_site
 from imgpipeline_tests.kubernetes_chart import NAMESPACE, RELEASE, Documents, of_kind, render
 from imgpipeline_tests.servers.certificates import make_certificates
 from imgpipeline_tests.servers.kubernetes_api import KubernetesApi
-from imgpipeline_tests.servers.pods import Machine, wait_for_job
+from imgpipeline_tests.servers.pods import Machine
 from imgpipeline_tests.servers.postgres_server import USER
 from imgpipeline_tests.servers.waiting import wait_until
 
@@ -101,6 +101,16 @@ def test_ingest_is_alive_but_not_ready_while_kafka_does_not_answer(machine, pod,
     assert not machine.probe(pod("ingest"), "readinessProbe")
 
 
+def first_job(api: KubernetesApi, name: str) -> dict[str, Any]:
+    """Return the first Job that is made for a job of Dagster."""
+
+    def found() -> list[dict[str, Any]]:
+        return [each for each in api.jobs.values() if each["metadata"]["labels"]["dagster/job"] == name]
+
+    wait_until(found, limit_s=120, what=f"a Job of {name}", interval_s=0.2)
+    return found()[0]
+
+
 def test_frames_are_processed_by_the_pod_of_a_job(machine, pod, api, documents, bucket, tmp_path):
     for name in ("code", "daemon", "webserver"):
         machine.start(name, pod(name))
@@ -108,8 +118,7 @@ def test_frames_are_processed_by_the_pod_of_a_job(machine, pod, api, documents, 
     given = {name: value for name, value in settings.items() if name.startswith("IMGPIPELINE_")}
     site = make_site(tmp_path / "site", {**given, **bucket.environment()})
     announce_frames(site.settings, 3)
-    job = wait_for_job(api.jobs, "detect_frames", limit_s=120)
-    run = job["spec"]["template"]["spec"]
+    run = first_job(api, "detect_frames")["spec"]["template"]["spec"]
     words = machine.sandbox(run, run["containers"][0]["args"])
     done = subprocess.run(words, env={}, capture_output=True, check=False, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

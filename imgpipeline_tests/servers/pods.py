@@ -18,7 +18,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from imgpipeline_tests.servers import programs
 from imgpipeline_tests.servers.ports import free_port
 from imgpipeline_tests.servers.processes import ServerProcess
-from imgpipeline_tests.servers.waiting import wait_until
 
 _NOT_OF_AN_IMAGE = {"proc", "dev", "sys", "tmp", "var", "etc", "run"}
 _TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path
@@ -69,21 +68,11 @@ class Machine:
         security = pod["securityContext"]
         user = ["--uid", str(security["runAsUser"]), "--gid", str(security["runAsGroup"])]
         alone = ["--die-with-parent", "--unshare-user", *user, "--unshare-pid", "--unshare-ipc", "--cap-drop", "ALL"]
-        system = [
-            *alone,
-            "--proc",
-            "/proc",
-            "--dev",
-            "/dev",
-            *_image(),
-            "--ro-bind",
-            f"{self._folder}/hosts",
-            "/etc/hosts",
-        ]
+        system = ["--proc", "/proc", "--dev", "/dev", *_image(), "--ro-bind", f"{self._folder}/hosts", "/etc/hosts"]
         closed = ["--remount-ro", "/"] if container["securityContext"]["readOnlyRootFilesystem"] else []
         variables = [word for name, value in self._environment(container).items() for word in ("--setenv", name, value)]
         started = ["--chdir", container["workingDir"], "--clearenv", *variables]
-        return [str(programs.bubblewrap()), *system, *self._mounts(pod, container), *closed, *started, *words]
+        return [str(programs.bubblewrap()), *alone, *system, *self._mounts(pod, container), *closed, *started, *words]
 
     def start(self, name: str, pod: Mapping[str, Any]) -> None:
         """Start the container of a Deployment, and return when its startup probe succeeds."""
@@ -120,12 +109,10 @@ class Machine:
     def _environment(self, container: Mapping[str, Any]) -> dict[str, str]:
         made = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", **self._variables}
         for source in container["envFrom"]:
-            kept, reference = (
-                (self._secrets, source["secretRef"])
-                if "secretRef" in source
-                else (self._config_maps, source["configMapRef"])
-            )
-            made |= kept[reference["name"]]
+            if "secretRef" in source:
+                made |= self._secrets[source["secretRef"]["name"]]
+            else:
+                made |= self._config_maps[source["configMapRef"]["name"]]
         return made | {each["name"]: each["value"] for each in container.get("env", ())}
 
     def _mounts(self, pod: Mapping[str, Any], container: Mapping[str, Any]) -> list[str]:
@@ -136,16 +123,9 @@ class Machine:
             name = volume.get("configMap", {}).get("name") or volume.get("secret", {}).get("secretName")
             words += ["--ro-bind", str(self._folder / name)] if name else ["--tmpfs"]
             words.append(mount["mountPath"])
-        return words + (
-            ["--ro-bind", f"{self._folder}/token", _TOKEN_FOLDER] if pod["automountServiceAccountToken"] else []
-        )
-
-
-def wait_for_job(jobs: Mapping[str, Any], job: str, *, limit_s: float) -> dict[str, Any]:
-    """Return the first Job of a Dagster job that is asked for."""
-    labelled = lambda: [each for each in jobs.values() if each["metadata"]["labels"]["dagster/job"] == job]  # noqa: E731 - one line
-    wait_until(lambda: bool(labelled()), limit_s=limit_s, what=f"a Job of {job}", interval_s=0.2)
-    return dict(labelled()[0])
+        if pod["automountServiceAccountToken"]:
+            words += ["--ro-bind", f"{self._folder}/token", _TOKEN_FOLDER]
+        return words
 
 
 def _image() -> list[str]:
