@@ -5,6 +5,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -41,6 +42,8 @@ class Cluster:
     instance: dg.DagsterInstance
     configuration: dict[str, Any]
     """`run_launcher` of the chart's dagster.yaml."""
+    home: Path
+    """DAGSTER_HOME, with the kubeconfig."""
 
     def launch(self, **tags: str) -> dg.DagsterRun:
         origin = dg.reconstructable(short).get_python_origin()
@@ -66,18 +69,24 @@ class Cluster:
         return self.instance.run_launcher.check_run_worker_health(run).status
 
 
-@pytest.fixture
-def cluster(tmp_path) -> Iterator[Cluster]:
+@pytest.fixture(scope="module")
+def running_cluster(tmp_path_factory) -> Iterator[Cluster]:
+    home = tmp_path_factory.mktemp("dagster")
     chosen = instance_configuration(render(*CHART))["run_launcher"]
     with KubernetesApi() as api:
-        api.write_kubeconfig(tmp_path / "kubeconfig")
-        here = {"load_incluster_config": False, "kubeconfig_file": str(tmp_path / "kubeconfig")}
+        api.write_kubeconfig(home / "kubeconfig")
+        here = {"load_incluster_config": False, "kubeconfig_file": str(home / "kubeconfig")}
         launcher = {**chosen, "config": {**chosen["config"], **here}}
-        (tmp_path / "dagster.yaml").write_text(
-            yaml.safe_dump({"telemetry": {"enabled": False}, "run_launcher": launcher})
-        )
-        with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-            yield Cluster(api, instance, chosen["config"])
+        (home / "dagster.yaml").write_text(yaml.safe_dump({"telemetry": {"enabled": False}, "run_launcher": launcher}))
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            yield Cluster(api, instance, chosen["config"], home)
+
+
+@pytest.fixture
+def cluster(running_cluster) -> Cluster:
+    """The cluster of all tests, without Jobs."""
+    running_cluster.api.reset()
+    return running_cluster
 
 
 @pytest.mark.parametrize("work", ["detection", "tables", "redetection"])
@@ -189,13 +198,15 @@ def test_a_role_allows_exactly_what_its_process_asks_for(cluster, process: str, 
 
 
 @pytest.mark.slow
-def test_the_pod_of_a_run_needs_no_kubernetes_api(cluster, tmp_path):
+def test_the_pod_of_a_run_needs_no_kubernetes_api(cluster):
     """It has no token, so a run that asked its launcher for something would fail."""
     run = cluster.launch()
-    (tmp_path / "kubeconfig").unlink()
+    kubeconfig = cluster.home / "kubeconfig"
+    kubeconfig.rename(kubeconfig.with_suffix(".away"))
     cluster.api.used_rights.clear()
-    environment = {**os.environ, "DAGSTER_HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
+    environment = {**os.environ, "DAGSTER_HOME": str(cluster.home), "PYTHONPATH": str(REPOSITORY)}
     program, *arguments = cluster.container(run)["args"]
-    subprocess.run([PROGRAMS / program, *arguments], check=True, env=environment, cwd=tmp_path, capture_output=True)
+    subprocess.run([PROGRAMS / program, *arguments], check=True, env=environment, cwd=cluster.home, capture_output=True)
+    kubeconfig.with_suffix(".away").rename(kubeconfig)
     assert cluster.instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.SUCCESS
     assert cluster.api.used_rights == set()

@@ -107,7 +107,7 @@ def first_job(api: KubernetesApi, name: str) -> dict[str, Any]:
     def found() -> list[dict[str, Any]]:
         return [each for each in api.jobs.values() if each["metadata"]["labels"]["dagster/job"] == name]
 
-    wait_until(found, limit_s=120, what=f"a Job of {name}", interval_s=0.2)
+    wait_until(lambda: bool(found()), limit_s=120, what=f"a Job of {name}", interval_s=0.2)
     return found()[0]
 
 

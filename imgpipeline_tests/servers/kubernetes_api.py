@@ -24,13 +24,7 @@ class KubernetesApi:
     """An HTTP server, or with a certificate (key and chain in PEM) one with TLS; a context manager."""
 
     def __init__(self, certificate: Path | None = None) -> None:
-        self.jobs: dict[str, dict[str, Any]] = {}
-        self.pods: list[dict[str, Any]] = []
-        self.used_rights: set[tuple[str, str, str]] = set()
-        """Group, resource and verb of each request, as a Role names them."""
-        self.namespaces: set[str] = set()
-        self.is_away = False
-        """Whether every request fails, as while the control plane is upgraded."""
+        self.reset()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         if certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -44,6 +38,17 @@ class KubernetesApi:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.pods: list[dict[str, Any]] = []
+        self.used_rights: set[tuple[str, str, str]] = set()
+        """Group, resource and verb of each request, as a Role names them."""
+        self.namespaces: set[str] = set()
+        """Where Jobs were made."""
+        self.is_away = False
+        """Whether every request fails, as while the control plane is upgraded."""
 
     @property
     def port(self) -> int:
