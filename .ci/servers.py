@@ -31,6 +31,7 @@ APT_PACKAGES = {
     "nginx": "nginx-light",
     "redis-server": "redis-server",
     "promtool": "prometheus",
+    "bwrap": "bubblewrap",
     "curl": "curl",
     "mvn": "maven",
     "go": "golang-go",
@@ -63,11 +64,12 @@ def main() -> int:
         install_opensearch()
         install_versitygw()
         install_toxiproxy()
+        install_helm()
     except InstallError as error:
         print(f"make servers: {error}", file=sys.stderr)
         return 1
     servers = "Kafka, Hadoop, OpenSearch, versitygw (S3), toxiproxy, PostgreSQL, Mosquitto, Redis, nginx"
-    ready = f"{servers}, GStreamer and Chromium"
+    ready = f"{servers}, Helm, GStreamer and Chromium"
     say(f"{ready} are ready after {time.monotonic() - started_s:.1f} s")
     return 0
 
@@ -98,10 +100,10 @@ def install_tools() -> None:
 
 def missing_tools() -> list[str]:
     """Name the tools to install; what only fetches or builds is not asked for where its work is done."""
-    needed = ["java", "openssl", "mosquitto_pub", "chromium", "curl", "redis-server"]
+    needed = ["java", "openssl", "mosquitto_pub", "chromium", "curl", "redis-server", "bwrap"]
     if not all(map(is_there, (programs.kafka_jars, programs.hadoop_jars, programs.opensearch_jars))):
         needed.append("mvn")
-    if not (is_there(programs.versitygw) and is_there(programs.toxiproxy)):
+    if not all(map(is_there, (programs.versitygw, programs.toxiproxy, programs.helm))):
         needed.append("go")
     missing = {name for name in needed if find_tool(name) is None}
     if not is_there(programs.postgres_folder):
@@ -204,6 +206,17 @@ def install_toxiproxy() -> None:
     if not is_there(programs.toxiproxy):
         package = "github.com/Shopify/toxiproxy/v2/cmd/server"
         build(package, programs.TOXIPROXY_VERSION, programs.built_program("toxiproxy", programs.TOXIPROXY_VERSION))
+
+
+def install_helm() -> None:
+    """Build Helm, which renders the chart in deploy/kubernetes/, with Go.
+
+    Raises:
+        InstallError: Go failed.
+    """
+    if not is_there(programs.helm):
+        package = "helm.sh/helm/v3/cmd/helm"
+        build(package, programs.HELM_VERSION, programs.built_program("helm", programs.HELM_VERSION))
 
 
 def build(package: str, version: str, program: Path) -> None:

@@ -14,6 +14,7 @@ HADOOP_VERSION = "3.4.2"
 OPENSEARCH_VERSION = "2.19.1.0"  # of the runner; its first three numbers are OpenSearch's
 VERSITYGW_VERSION = "v1.8.0"
 TOXIPROXY_VERSION = "v2.5.0"
+HELM_VERSION = "v3.22.0"
 
 CACHE_HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 """The user's cache folder. Read once: each test has a cache folder of its own, but all use the same servers."""
@@ -65,6 +66,11 @@ def toxiproxy() -> Path:
     return _built("toxiproxy", TOXIPROXY_VERSION)
 
 
+def helm() -> Path:
+    """Return the program that renders the Kubernetes chart."""
+    return _built("helm", HELM_VERSION)
+
+
 def built_program(name: str, version: str) -> Path:
     """Return where the program of one version is kept; another version is never used instead."""
     return cache_folder() / "bin" / f"{name}-{version}"
@@ -106,6 +112,11 @@ def nginx() -> Path:
 def redis_server() -> Path:
     """Return the program of Redis."""
     return _on_path("redis-server")
+
+
+def bubblewrap() -> Path:
+    """Return the program that gives a process a file system and a user of its own, as a container has."""
+    return _on_path("bwrap")
 
 
 def promtool() -> Path:
