@@ -15,7 +15,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TARGET = REPOSITORY / "constraints.txt"
-EXTRAS = ("dev", "deploy", "openvino", "sinks", "celery")
+EXTRAS = ("dev", "deploy", "openvino", "sinks", "celery", "kubernetes")
 HEADER = """\
 # Every version that the tests ran with, for Python 3.11 and newer. Made by `make constraints`.
 # Use: pip install -c constraints.txt -e '.[dev]'

@@ -65,6 +65,7 @@ def main() -> int:
         install_opensearch()
         install_versitygw()
         install_toxiproxy()
+        install_helm()
         install_compose_check()
         if "--site" in sys.argv:
             install_traefik()
@@ -72,7 +73,7 @@ def main() -> int:
         print(f"make servers: {error}", file=sys.stderr)
         return 1
     servers = "Kafka, Hadoop, OpenSearch, versitygw (S3), toxiproxy, PostgreSQL, Mosquitto, Redis, nginx"
-    ready = f"{servers}, GStreamer and Chromium"
+    ready = f"{servers}, Helm, GStreamer and Chromium"
     say(f"{ready} are ready after {time.monotonic() - started_s:.1f} s")
     return 0
 
@@ -106,7 +107,7 @@ def missing_tools() -> list[str]:
     needed = ["java", "openssl", "mosquitto_pub", "chromium", "curl", "redis-server", "promtool", "bwrap"]
     if not all(map(is_there, (programs.kafka_jars, programs.hadoop_jars, programs.opensearch_jars))):
         needed.append("mvn")
-    if not all(map(is_there, (programs.versitygw, programs.toxiproxy, programs.compose_check))):
+    if not all(map(is_there, (programs.versitygw, programs.toxiproxy, programs.helm, programs.compose_check))):
         needed.append("go")
     missing = {name for name in needed if find_tool(name) is None}
     if not is_there(programs.postgres_folder):
@@ -255,6 +256,17 @@ def build_folder(source: Path, package: str, program: Path) -> None:
         command = [find_go(), "build", "-C", str(copied), "-ldflags=-s -w", "-o", str(built), package]
         run(command, f"{program.name} could not be built: see Go's words above", environment=environment)
         built.rename(program)
+
+
+def install_helm() -> None:
+    """Build Helm, which renders the chart in deploy/kubernetes/, with Go.
+
+    Raises:
+        InstallError: Go failed.
+    """
+    if not is_there(programs.helm):
+        package = "helm.sh/helm/v3/cmd/helm"
+        build(package, programs.HELM_VERSION, programs.built_program("helm", programs.HELM_VERSION))
 
 
 def build(package: str, version: str, program: Path) -> None:

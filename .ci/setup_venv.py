@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 VENV = REPOSITORY / ".venv"
 PYTHON = VENV / "bin" / "python"
 CONSTRAINTS = REPOSITORY / "constraints.txt"
-EXTRAS = ("dev", "deploy", "openvino", "sinks", "celery")
+EXTRAS = ("dev", "deploy", "openvino", "sinks", "celery", "kubernetes")
 
 _INSTALLED = """
 import importlib.metadata as m, json

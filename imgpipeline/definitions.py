@@ -49,7 +49,12 @@ from imgpipeline.defs.maintenance import (
 )
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.sinks import sink_definitions
-from imgpipeline.settings.loading import unknown_settings
+from imgpipeline.settings.loading import read_variable, unknown_settings
+from imgpipeline.settings.logs import LOG_FORMAT, start_logging, writes_json
+
+start_logging(read_variable(LOG_FORMAT), logging.WARNING)
+if writes_json():
+    logging.getLogger("dagster").handlers.clear()  # its lines reach the handler of all others
 
 if multiprocessing.parent_process() is None:  # only in the code server, not in its runs, which load this module again
     for unknown in unknown_settings():

@@ -135,7 +135,8 @@ def test_every_direct_requirement_has_a_pinned_version():
 
 
 def test_without_tools_and_without_apt_the_line_to_run_is_named(tmp_path):
-    for tool in ("java", "openssl", "mosquitto", "mosquitto_pub", "chromium", "nginx", "redis-server", "curl"):
+    tools = ("java", "openssl", "mosquitto", "mosquitto_pub", "chromium", "nginx", "redis-server", "curl", "bwrap")
+    for tool in tools:
         (tmp_path / tool).symlink_to("/bin/true")
     refused = run(sys.executable, CI / "servers.py", PATH=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert refused.returncode == 1

@@ -20,7 +20,8 @@ from typer.main import get_group
 from imgpipeline import __version__
 from imgpipeline.cli.output import note, show_error, write_text
 from imgpipeline.errors import ImgpipelineError, UsageError
-from imgpipeline.settings.loading import unknown_settings
+from imgpipeline.settings.loading import read_variable, unknown_settings
+from imgpipeline.settings.logs import LOG_FORMAT, start_logging
 
 _EMPTY_OPTION = re.compile(r"(--?[a-z][a-z-]*)=")
 
@@ -34,6 +35,8 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "serve-ingest": ("serve.serve_ingest", "Receive images by HTTP, store and announce them."),
     "serve": ("serve.serve", "Serve the viewer and its API."),
     "exporter": ("serve.exporter", "Serve Prometheus metrics of the whole site, computed from log, ledger and store."),
+    "upgrade": ("support.upgrade", "Compare the versions in the store with this release, before it is started."),
+    "support-bundle": ("support.support_bundle", "Write one file for an issue report, with secrets masked."),
     "build": ("build.build", "Build the tables, summaries, tracks, events and reports of days that have frames."),
     "clean": ("clean.clean", "Delete everything in a store that is a folder, to start again. Asks first."),
     "status": ("audit.status", "Show log end, ledger end, lag and last commit of each topic partition."),
@@ -127,11 +130,7 @@ def _global_options(
     ] = None,
     health_address: Annotated[str, typer.Option("--health-address", help="Address of that port.")] = "127.0.0.1",
 ) -> None:
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    start_logging(read_variable(LOG_FORMAT), logging.INFO if verbose else logging.WARNING)
     if not verbose:
         # kafka-python logs every failed attempt to connect; the error message names the final failure and its cause.
         logging.getLogger("kafka").setLevel(logging.CRITICAL)

@@ -23,6 +23,7 @@ from rich.text import Text
 from imgpipeline.contracts.text import plain
 from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import ConfigurationError
+from imgpipeline.settings.logs import NOTES, writes_json
 
 MOST_ROWS = 1_000
 """Most rows of a query or summary that a terminal shows."""
@@ -143,13 +144,19 @@ def size_bar(value: int, most: int) -> str:
 
 def show_error(message: str, next_step: str | None) -> None:
     """Writes one error to stderr."""
+    if writes_json():
+        NOTES.error(f"{message} Next: {next_step}" if next_step else message)
+        return
     lines = [f"Error: {shown(message)}", *([f"Next: {shown(next_step)}"] if next_step else [])]
     sys.stderr.write("\n".join(lines) + "\n")
 
 
 def note(text: str) -> None:
     """Writes one line to stderr, apart from the data on stdout."""
-    sys.stderr.write(shown(text) + "\n")
+    if writes_json():
+        NOTES.info(text)
+    else:
+        sys.stderr.write(shown(text) + "\n")
 
 
 def note_some(lines: Sequence[str], most: int) -> None:

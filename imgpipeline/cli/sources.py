@@ -15,6 +15,7 @@ from imgpipeline.lake.query.books import BookEntry, read_books
 from imgpipeline.lake.query.days import days_of
 from imgpipeline.lake.query.source_status import read_source_status
 from imgpipeline.settings import load_settings
+from imgpipeline.settings.logs import writes_json
 
 app = typer.Typer()
 
@@ -101,6 +102,7 @@ def run(
         if metrics_port is not None:
             detection = DetectionCollector(open_store(settings, patience_s=STORE_PATIENCE_S))
             context.enter_context(serve_metrics(board, metrics_port, metrics_address, also=detection))
-        context.enter_context(live_table(board, stdout_console()))
+        if not writes_json():
+            context.enter_context(live_table(board, stdout_console()))
         supervisor.run(stopping.event)
     raise typer.Exit(stopping.exit_status)

@@ -22,6 +22,7 @@ from imgpipeline.defs.run_tags import ENDING_TAG, FAILURE_TAG, LANE_TAG, WORK_TA
 from imgpipeline.detect.report import LaneReport
 from imgpipeline.faultpoints import reach
 from imgpipeline.settings import Settings
+from imgpipeline.settings.logs import OF_PROCESS
 from imgpipeline.stream.lanes import Ending, Lane
 
 JOB_NAME = "detect_frames"
@@ -61,6 +62,7 @@ def follow_lane_op(context: dg.OpExecutionContext, config: LaneConfig, pipeline:
         settings = config.limited(pipeline.settings())
         context.instance.add_run_tags(context.run_id, {LANE_TAG: str(lane)})
         note_process(context.instance, context.run_id)
+        OF_PROCESS["run"] = context.run_id
         report = _follow(context, settings, lane, config)
         context.log.info(
             f"Lane {lane} ended by {report.ended_by}: {counted(report.frames, 'frame')}, "

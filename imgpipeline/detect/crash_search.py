@@ -232,8 +232,8 @@ class CarefulRecordPool:
                 self._child = None
                 self._check_open()
                 deaths.append(death)
-                where = f"{record.topic}/{record.partition}/{record.offset}"
-                _log.warning("The process that worked on the record %s ended: %s.", where, death)
+                where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+                _log.warning("The process of the record %s/%s/%s ended: %s.", *where.values(), death, extra=where)
         self._ready_child()
         self.end_run("crash")
         first, last = deaths

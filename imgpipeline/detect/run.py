@@ -344,8 +344,8 @@ def follow_lane(
     made_by = Provenance(use.model_name, use.model_sha256, settings.results_hash(), run_id, use.precision)
     with open_admin(settings) as admin:
         found = ask_logs(admin, settings)
-        for why in found.unreadable.values():
-            _log.warning("A topic is left out: %s", why)
+        for topic, why in found.unreadable.items():
+            _log.warning("A topic is left out: %s", why, extra={"topic": topic})
         logs = {log.at: log for log in found.ranges}
         followed = {at: logs[at] for at in partitions_of(lane, logs, settings.kafka_topics)}
         with ThreadPoolExecutor(_RESUMED_AT_ONCE) as pool:
@@ -353,11 +353,11 @@ def follow_lane(
                 zip(followed, pool.map(lambda log: resume_chain(settings, store, log), followed.values()), strict=True)
             )
         resumed = {at: one for at, one in ends.items() if isinstance(one, Resumption)}
-        for one in ends.values():
+        for at, one in ends.items():
             if isinstance(one, LedgerError):
                 if not resumed:
                     raise one
-                _log.warning("A partition is left out: %s", one)
+                _log.warning("A partition is left out: %s", one, extra={"topic": at.topic, "partition": at.number})
         flow = Flow(stop or threading.Event(), dropped=ends.keys() - resumed)
         run = LaneRun(settings, store, admin, made_by, report, clock, flow, lane, followed, careful, limit)
         reach("run begin", ",".join(settings.kafka_topics))

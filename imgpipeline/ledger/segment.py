@@ -43,6 +43,15 @@ class DamagedSegmentError(LedgerError):
     """The bytes are not a complete segment of a known version. `imgpipeline ledger repair` repairs it."""
 
 
+class OtherVersionError(LedgerError):
+    """A segment has a format version that this release does not read."""
+
+    def __init__(self, key: str, version: object) -> None:
+        step = "use the release of imgpipeline that wrote the segment; see docs/upgrading.md"
+        super().__init__(f"{key} has format version {version!r}; this release reads {FORMAT_VERSION}.", next_step=step)
+        self.version = version
+
+
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
     """Identifies the last record of a segment, to find out later whether the log is still the same."""
@@ -202,7 +211,7 @@ def decode_segment(data: bytes, key: str, *, is_verified: bool = False) -> Segme
 
     Raises:
         DamagedSegmentError: The bytes are damaged.
-        LedgerError: The segment has another format version.
+        OtherVersionError: The segment has another format version.
     """
     try:
         head, newline, body = decompress(data, MAX_SEGMENT_BYTES).partition(b"\n")
@@ -211,10 +220,7 @@ def decode_segment(data: bytes, key: str, *, is_verified: bool = False) -> Segme
     except (zstandard.ZstdError, ValueError, KeyError, TypeError, MemoryError, RecursionError) as error:
         raise _damaged(key, f"{len(data)} bytes that are not a segment ({error})") from None
     if version != FORMAT_VERSION:
-        raise LedgerError(
-            f"{key} has format version {version!r}; this release reads {FORMAT_VERSION}.",
-            next_step="use the release of imgpipeline that wrote the segment; see docs/upgrading.md",
-        )
+        raise OtherVersionError(key, version)
     try:
         expected = header.pop("checksum", None)
         if not newline or not (is_verified or checksum_of(header, body) == expected):

@@ -22,6 +22,7 @@ from imgpipeline.errors import ConfigurationError
 from imgpipeline.faultpoints import ONCE_VARIABLE, PLAN_VARIABLE
 from imgpipeline.settings.classic import CLASSIC
 from imgpipeline.settings.kafka import KafkaSettings
+from imgpipeline.settings.logs import LogSettings
 from imgpipeline.settings.model import DetectionSettings, GateSettings, ModelSettings
 from imgpipeline.settings.sources import HttpSettings, MessageSettings, MqttSettings, SourceSettings
 from imgpipeline.settings.store import StoreSettings
@@ -38,9 +39,9 @@ from imgpipeline.settings.variables import PREFIX, variables
 
 class Settings(
     # Pydantic lists the fields of the last base first.
-    SinkSettings, WarningLimits, AlertSettings, EventSettings, TrackingSettings, TableSettings, GateSettings,
-    DetectionSettings, ModelSettings, HttpSettings, MqttSettings, SourceSettings, MessageSettings, KafkaSettings,
-    StoreSettings
+    LogSettings, SinkSettings, WarningLimits, AlertSettings, EventSettings, TrackingSettings, TableSettings,
+    GateSettings, DetectionSettings, ModelSettings, HttpSettings, MqttSettings, SourceSettings, MessageSettings,
+    KafkaSettings, StoreSettings
 ):  # fmt: skip
     """The settings of one process. Immutable; `load_settings` reads them."""
 

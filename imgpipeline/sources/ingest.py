@@ -183,7 +183,7 @@ def ingest_all(
         except ImgpipelineError as failed:
             error = failed
         except Exception as failed:  # a defect ends only its own source, and is recorded
-            LOG.exception("publishing %s", source.name)
+            LOG.exception("publishing %s", source.name, extra={"source": source.name})
             error = PermanentError(f"Publishing {source.name} failed: {type(failed).__name__}: {failed}.")
         is_taken = isinstance(error, FencedError)
         watch.change(SourceState.TAKEN_OVER if is_taken else SourceState.ENDED, error.message if error else None)
@@ -257,7 +257,7 @@ class IngestSessions:
             try:
                 self.offer(source, captured)
             except ImgpipelineError as error:
-                LOG.warning("%s: %s", source, error)
+                LOG.warning("%s: %s", source, error, extra={"source": source})
 
     def check(self) -> None:
         """Raises the error of a failed session, if there is one."""
@@ -318,7 +318,7 @@ class IngestSessions:
         try:
             self._end(source, self._open.pop(source), "another source needs the session", None)
         except ImgpipelineError as error:
-            LOG.warning("%s: %s", source, error)
+            LOG.warning("%s: %s", source, error, extra={"source": source})
 
     def _end(self, source: str, session: _SharedSession, reason: str, drain_s: float | None) -> None:
         with session.in_turn:

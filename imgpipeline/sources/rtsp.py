@@ -348,7 +348,7 @@ class RtspSource:
             self.now.online, self.now.pid = False, None
             if was_online or reported != reason:
                 reported = reason
-                LOG.warning("%s is offline: %s", self.name, reason)
+                LOG.warning("%s is offline: %s", self.name, reason, extra={"source": self.name})
                 yield StatusChange(online=False, reason=reason, at=self._clock())
             stop.wait(pause_s(failures, self.timing, self._rng))
 
@@ -374,7 +374,7 @@ class RtspSource:
         now, received = self.now, datetime.fromtimestamp(header["received"], UTC)
         if not now.online:
             now.online = True
-            LOG.info("%s is online: %s, %s", self.name, self.address.shown, now.codec)
+            LOG.info("%s is online: %s, %s", self.name, self.address.shown, now.codec, extra={"source": self.name})
             yield StatusChange(online=True, reason=f"{self.address.shown}: {now.codec}", at=received)
         sent = _time(header["sent"])
         offset_s = None if sent is None else (sent - received).total_seconds()

@@ -339,7 +339,7 @@ class SourceSession:
         except ImgpipelineError as error:
             self._error = error
         except Exception as error:  # the outer boundary of one session: a defect must end it, not only its thread
-            LOG.exception("publishing %s", self.name)
+            LOG.exception("publishing %s", self.name, extra={"source": self.name})
             self._error = PermanentError(f"Publishing {self.name} failed: {type(error).__name__}: {error}.")
         finally:
             self._drop_rest("fenced" if isinstance(self._error, FencedError) else "shutdown")
@@ -418,7 +418,7 @@ class SourceSession:
             elif isinstance(error, TransientError):
                 self._settle(entry, Settled.DROPPED, "store_away" if not self._stop.is_set() else "shutdown")
             elif isinstance(error, BadInputError) or self.kind is SourceKind.LIVE:
-                LOG.warning("%s: a frame could not be stored: %s", self.name, error)
+                LOG.warning("%s: a frame could not be stored: %s", self.name, error, extra={"source": self.name})
                 self._settle(entry, Settled.FAILED)
             else:
                 self._settle(entry, Settled.FAILED)

@@ -101,7 +101,8 @@ class _Worker:
                 self.run(self.config, self.board, self.stop)
             except Exception as error:  # the outer boundary of one source: recorded and retried
                 said = str(error) if isinstance(error, ImgpipelineError) else f"{type(error).__name__}: {error}"
-                LOG.exception("%s failed: %s", self.config.name, said, exc_info=not isinstance(error, ImgpipelineError))
+                fields, is_known = {"source": self.config.name}, isinstance(error, ImgpipelineError)
+                LOG.exception("%s failed: %s", self.config.name, said, exc_info=not is_known, extra=fields)
                 self._change(SourceState.RESTARTING, said)
             else:
                 self._change(SourceState.ENDED)
@@ -164,14 +165,14 @@ class Supervisor:
                 self._board.remove(name)
         for name, config in wanted.items():
             if name not in self._workers:
-                LOG.info("starting %s (%s)", name, config.kind)
+                LOG.info("starting %s (%s)", name, config.kind, extra={"source": name})
                 self._workers[name] = _Worker(config, self._run_source, self._board)
                 self._workers[name].start()
 
     def _end(self, names: list[str]) -> None:
         ending = [self._workers.pop(name) for name in names]
         for worker in ending:
-            LOG.info("stopping %s", worker.config.name)
+            LOG.info("stopping %s", worker.config.name, extra={"source": worker.config.name})
             worker.stop.set()
         deadline_s = monotonic() + _GRACE_S
         for worker in ending:
@@ -213,12 +214,12 @@ def run_again(
             # It doubles, so two processes without frames do not take the source from each other endlessly.
             losses = losses + 1 if monotonic() - started_s < silent_s else 1
             unseen_s = back_off_s(losses, _UNSEEN_S, math.inf)
-            LOG.warning("%s: %s", watch.source, error)
+            LOG.warning("%s: %s", watch.source, error, extra={"source": watch.source})
             records = _follow(settings, error.ends, stop)
             why = _wait_for_end(records, watch, belongs, unseen_s=unseen_s, silent_s=silent_s)
             if why is None:
                 return
-            LOG.warning("%s: %s, so the source is taken back", watch.source, why)
+            LOG.warning("%s: %s, so the source is taken back", watch.source, why, extra={"source": watch.source})
             watch.change(SourceState.STARTING)
         else:
             return
@@ -237,7 +238,7 @@ def _wait_for_end(
 
     def show(by: str) -> None:
         watch.change(SourceState.TAKEN_OVER, f"taken over by {by} since {since}")
-        LOG.warning("%s: taken over by %s since %s", watch.source, by, since)
+        LOG.warning("%s: taken over by %s since %s", watch.source, by, since, extra={"source": watch.source})
 
     show("another process")
     for record in records:

@@ -36,6 +36,7 @@ def run_until(app: FastAPI, host: str, port: int, stop: threading.Event, *, grac
     # `proxy_headers` would let a client on this machine choose its address by X-Forwarded-For.
     config = uvicorn.Config(
         app,
+        log_config=None,  # it logs as this process does
         log_level="warning",
         access_log=False,
         limit_concurrency=_MOST_CONNECTIONS,

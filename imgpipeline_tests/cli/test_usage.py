@@ -64,6 +64,8 @@ WRONG_CALLS = [
     ("simulate video clip.avi", "clip.avi is not a video."),
     ("simulate folder --cameras 0", "Invalid value for '--cameras'"),
     ("simulate mqtt --cameras 0", "Invalid value for '--cameras'"),
+    ("support-bundle ''", "An argument is empty."),
+    ("upgrade", "Missing option '--check'."),
     ("exporter --every 0", "Invalid value for '--every'"),
     ("sinks check warehouse", "There is no sink warehouse."),
     ("sinks run warehouse", "There is no sink warehouse."),

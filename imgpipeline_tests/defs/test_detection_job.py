@@ -1,5 +1,6 @@
 """The detection job, started by Dagster's commands in separate processes."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -64,6 +65,17 @@ def test_a_failure_shows_the_message_of_a_known_error_without_a_traceback(site):
     assert "imgpipeline topics create" in str(data.user_failure_data.description)
     assert "kafka.errors" not in done.stdout + done.stderr
     assert site.variables["AWS_SECRET_ACCESS_KEY"] not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_its_logs_as_json_name_the_run_and_the_topic(site):
+    site.variables["IMGPIPELINE_LOG_FORMAT"] = "json"
+    site.variables["IMGPIPELINE_KAFKA_TOPIC"] = f"{site.settings.kafka_topic},no-such-topic"
+    done = site.run(*EXECUTE)
+    (run,) = site.runs()
+    (line,) = (json.loads(line) for line in done.stderr.splitlines() if "A topic is left out" in line)
+    assert (line["run"], line["topic"]) == (run.dagster_run.run_id, "no-such-topic")
+    assert line["logger"] == "imgpipeline.detect.run"
 
 
 def check_that_the_rest_is_left(site: Site) -> None:

@@ -15,6 +15,7 @@ HADOOP_VERSION = "3.4.2"
 OPENSEARCH_VERSION = "2.19.1.0"  # of the runner; its first three numbers are OpenSearch's
 VERSITYGW_VERSION = "v1.8.0"
 TOXIPROXY_VERSION = "v2.5.0"
+HELM_VERSION = "v3.22.0"
 TRAEFIK_VERSION = "v3.0.4"  # the newest whose modules can all be downloaded
 COMPOSE_CHECK = Path(__file__).with_name("compose_check")
 """Source of the program that reads compose files with the parser of docker compose."""
@@ -95,6 +96,11 @@ def prometheus() -> Path:
     return _on_path("prometheus")
 
 
+def helm() -> Path:
+    """Return the program that renders the Kubernetes chart."""
+    return _built("helm", HELM_VERSION)
+
+
 def built_program(name: str, version: str) -> Path:
     """Return where the program of one version is kept; another version is never used instead."""
     return cache_folder() / "bin" / f"{name}-{version}"
@@ -138,14 +144,14 @@ def redis_server() -> Path:
     return _on_path("redis-server")
 
 
+def bubblewrap() -> Path:
+    """Return the program that gives a process a file system and a user of its own, as a container has."""
+    return _on_path("bwrap")
+
+
 def promtool() -> Path:
     """Return the program that tests the alert rules of Prometheus."""
     return _on_path("promtool")
-
-
-def prometheus() -> Path:
-    """Return the server that collects metrics."""
-    return _on_path("prometheus")
 
 
 def chromium() -> Path:
