@@ -154,7 +154,10 @@ class SiteTest:
     def wait_for_frames(self, more: int) -> None:
         """Wait until that many more offsets have an outcome."""
         wanted = self.frames() + more
-        wait_until(lambda: self.frames() >= wanted, limit_s=180, what=f"{wanted} outcomes", interval_s=1)
+        try:
+            wait_until(lambda: self.frames() >= wanted, limit_s=300, what=f"{wanted} outcomes", interval_s=1)
+        except TimeoutError as error:
+            raise RuntimeError(f"{error}:\n{self.tool('imgpipeline', 'status', '--json')}") from None
 
     def alerts(self) -> set[str]:
         """Return the names of the alerts that fire in Prometheus."""

@@ -144,11 +144,6 @@ def redis_server() -> Path:
     return _on_path("redis-server")
 
 
-def bubblewrap() -> Path:
-    """Return the program that gives a process a file system and a user of its own, as a container has."""
-    return _on_path("bwrap")
-
-
 def promtool() -> Path:
     """Return the program that tests the alert rules of Prometheus."""
     return _on_path("promtool")
