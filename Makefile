@@ -13,7 +13,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test test-faults soak fuzz check servers bench venv constraints
+.PHONY: help demo quick test test-faults site-test soak fuzz check servers bench venv constraints
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -30,6 +30,10 @@ test: venv ## run all tests but the slow ones; those with servers need `make ser
 
 test-faults: venv ## run the slow tests: killed daemons, long outages, hostile input
 	@$(BIN)/python -m pytest $(WORKERS) -m slow $(ARGS)
+
+site-test: venv ## start the services of the compose file in sandboxes, and break some: make site-test ARGS=--short
+	@$(PYTHON) .ci/servers.py --site
+	@$(BIN)/python -m imgpipeline_tests.compose $(ARGS)
 
 soak: venv ## a steady stream with a random fault every 20 s, then an audit: make soak MINUTES=10
 	@$(BIN)/python -m imgpipeline_tests.soak --minutes $(MINUTES) $(ARGS)

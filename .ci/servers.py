@@ -6,6 +6,7 @@ The standard library only: it runs before there is a virtual environment. Which 
 stands in `imgpipeline_tests/servers/programs.py`.
 """
 
+import json
 import os
 import re
 import shutil
@@ -65,6 +66,9 @@ def main() -> int:
         install_versitygw()
         install_toxiproxy()
         install_helm()
+        install_compose_check()
+        if "--site" in sys.argv:
+            install_traefik()
     except InstallError as error:
         print(f"make servers: {error}", file=sys.stderr)
         return 1
@@ -100,10 +104,10 @@ def install_tools() -> None:
 
 def missing_tools() -> list[str]:
     """Name the tools to install; what only fetches or builds is not asked for where its work is done."""
-    needed = ["java", "openssl", "mosquitto_pub", "chromium", "curl", "redis-server", "bwrap"]
+    needed = ["java", "openssl", "mosquitto_pub", "chromium", "curl", "redis-server", "promtool", "bwrap"]
     if not all(map(is_there, (programs.kafka_jars, programs.hadoop_jars, programs.opensearch_jars))):
         needed.append("mvn")
-    if not all(map(is_there, (programs.versitygw, programs.toxiproxy, programs.helm))):
+    if not all(map(is_there, (programs.versitygw, programs.toxiproxy, programs.helm, programs.compose_check))):
         needed.append("go")
     missing = {name for name in needed if find_tool(name) is None}
     if not is_there(programs.postgres_folder):
@@ -206,6 +210,52 @@ def install_toxiproxy() -> None:
     if not is_there(programs.toxiproxy):
         package = "github.com/Shopify/toxiproxy/v2/cmd/server"
         build(package, programs.TOXIPROXY_VERSION, programs.built_program("toxiproxy", programs.TOXIPROXY_VERSION))
+
+
+def install_compose_check() -> None:
+    """Build the program that reads compose files, from its source here.
+
+    Raises:
+        InstallError: Go failed.
+    """
+    if not is_there(programs.compose_check):
+        program = programs.built_program("compose_check", programs.compose_check_version())
+        build_folder(programs.COMPOSE_CHECK, ".", program)
+
+
+def install_traefik() -> None:
+    """Build the proxy of `make site-test`. `go install` refuses its module, which replaces parts of others.
+
+    Raises:
+        InstallError: Go failed.
+    """
+    if is_there(programs.traefik):
+        return
+    module = f"github.com/traefik/traefik/v3@{programs.TRAEFIK_VERSION}"
+    done = subprocess.run([find_go(), "mod", "download", "-json", module], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise InstallError(f"{module} cannot be downloaded: {done.stderr}")
+    program = programs.built_program("traefik", programs.TRAEFIK_VERSION)
+    build_folder(Path(json.loads(done.stdout)["Dir"]), "./cmd/traefik", program)
+
+
+def build_folder(source: Path, package: str, program: Path) -> None:
+    """Build a Go program of a folder, and put it into the cache.
+
+    Raises:
+        InstallError: Go failed.
+    """
+    say(f"{program.name}: built with Go, which takes minutes the first time")
+    with new_folder(program.parent) as folder:
+        # A module in Go's cache is read-only, and a program cannot be built without writing beside it.
+        copied = shutil.copytree(source, Path(folder) / "source", copy_function=shutil.copyfile)
+        for each in [copied, *copied.rglob("*")]:
+            each.chmod(0o755 if each.is_dir() else 0o644)
+        built = Path(folder) / program.name
+        environment = {**os.environ, "CGO_ENABLED": "0"}
+        command = [find_go(), "build", "-C", str(copied), "-ldflags=-s -w", "-o", str(built), package]
+        run(command, f"{program.name} could not be built: see Go's words above", environment=environment)
+        built.rename(program)
 
 
 def install_helm() -> None:

@@ -48,6 +48,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "ingest": ("ingest_live.app", "Store images and announce them as frames."),
     "import": ("imports.app", "Import detections and metadata of other programs into the ledger."),
     "topics": ("topics.app", "Create the Kafka topics of the frames, and show their records."),
+    "site": ("site.app", "Write and check the folder of a site that runs in containers."),
     "sources": ("sources.app", "Run and list sources, and show their accounting."),
     "simulate": ("simulate.app", "Simulate cameras with ground truth, over RTSP, MQTT or in folders."),
     "keys": ("serve.keys_app", "Manage the API keys of serve and serve-ingest."),

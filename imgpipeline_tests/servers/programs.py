@@ -4,6 +4,7 @@ The tests and `.ci/servers.py` share this module, so it uses only the standard l
 programs.
 """
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -15,6 +16,9 @@ OPENSEARCH_VERSION = "2.19.1.0"  # of the runner; its first three numbers are Op
 VERSITYGW_VERSION = "v1.8.0"
 TOXIPROXY_VERSION = "v2.5.0"
 HELM_VERSION = "v3.22.0"
+TRAEFIK_VERSION = "v3.0.4"  # the newest whose modules can all be downloaded
+COMPOSE_CHECK = Path(__file__).with_name("compose_check")
+"""Source of the program that reads compose files with the parser of docker compose."""
 
 CACHE_HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 """The user's cache folder. Read once: each test has a cache folder of its own, but all use the same servers."""
@@ -66,6 +70,32 @@ def toxiproxy() -> Path:
     return _built("toxiproxy", TOXIPROXY_VERSION)
 
 
+def compose_check() -> Path:
+    """Return the program that prints a compose file as docker compose reads it."""
+    return _built("compose_check", compose_check_version())
+
+
+def compose_check_version() -> str:
+    """Return a version that changes with the program's source."""
+    content = b"".join(path.read_bytes() for path in sorted(COMPOSE_CHECK.iterdir()))
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def traefik() -> Path:
+    """Return the proxy of the compose file."""
+    return _built("traefik", TRAEFIK_VERSION)
+
+
+def bubblewrap() -> Path:
+    """Return the program that runs a service with the file system that its container would have."""
+    return _on_path("bwrap")
+
+
+def prometheus() -> Path:
+    """Return Prometheus."""
+    return _on_path("prometheus")
+
+
 def helm() -> Path:
     """Return the program that renders the Kubernetes chart."""
     return _built("helm", HELM_VERSION)
@@ -114,19 +144,9 @@ def redis_server() -> Path:
     return _on_path("redis-server")
 
 
-def bubblewrap() -> Path:
-    """Return the program that gives a process a file system and a user of its own, as a container has."""
-    return _on_path("bwrap")
-
-
 def promtool() -> Path:
     """Return the program that tests the alert rules of Prometheus."""
     return _on_path("promtool")
-
-
-def prometheus() -> Path:
-    """Return the server that collects metrics."""
-    return _on_path("prometheus")
 
 
 def chromium() -> Path:

@@ -1,0 +1,91 @@
+"""`imgpipeline site`: write the folder of a site that runs in containers, and check it before it starts."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imgpipeline.cli.options import command
+from imgpipeline.cli.output import note, write_text
+from imgpipeline.contracts.times import utc_now
+from imgpipeline.errors import UsageError
+
+app = typer.Typer()
+
+FolderArgument = Annotated[Path, typer.Argument(help="Folder of the site.", metavar="FOLDER")]
+
+
+@command(app, "init")
+def init(
+    folder: FolderArgument,
+    domain: Annotated[str | None, typer.Option(help="Host name of the viewer; dagster.HOST belongs to it.")] = None,
+    mail: Annotated[str | None, typer.Option(help="For Let's Encrypt. Default: the proxy's own certificate.")] = None,
+    store: Annotated[str | None, typer.Option(help="s3://BUCKET/PREFIX. Default: a server of the site.")] = None,
+    store_endpoint: Annotated[str, typer.Option(help="URL of that store, if it is not AWS.")] = "",
+    model: Annotated[str | None, typer.Option(help="A name of `imgpipeline models list`.")] = None,
+    camera: Annotated[
+        list[str] | None, typer.Option("--camera", metavar="NAME=URL", help="An RTSP camera. Repeatable.")
+    ] = None,
+    sink: Annotated[
+        list[str] | None,
+        typer.Option("--sink", help="clickhouse or opensearch, as part of the site, or NAME=URL. Repeatable."),
+    ] = None,
+    alerts: Annotated[str, typer.Option(help="Where alerts go, such as mailtos://….")] = "",
+    timezone: Annotated[str, typer.Option(help="IANA time zone of the site.")] = "UTC",
+    monitoring: Annotated[bool, typer.Option("--monitoring", help="Run Prometheus and Grafana.")] = False,
+) -> None:
+    """Write the folder of a site: compose.yaml, .env, secrets, sources.toml and rules.toml.
+
+    In a terminal, it asks for what the options do not say. In a folder that exists, it renews the files of this version
+    and adds missing secrets; .env, the secrets, sources.toml and rules.toml stay.
+    """
+    from imgpipeline.site.folder import SiteAnswers, write_site
+
+    answers = SiteAnswers(
+        domain=_ask("Host name of the site", domain, "localhost"),
+        mail=_ask("Mail address for Let's Encrypt (empty: own certificate)", mail, ""),
+        store=_ask("Store, s3://BUCKET/PREFIX (empty: a server of the site)", store, ""),
+        store_endpoint=store_endpoint,
+        model=_ask("Model", model, "demo"),
+        cameras=[_named(each) for each in camera or _ask("Cameras, NAME=rtsp://… NAME=…", None, "").split()],
+        sinks=sink or _ask("Sinks: clickhouse, opensearch, NAME=URL", None, "").split(),
+        alert_targets=alerts,
+        timezone=timezone,
+        monitoring=monitoring,
+    )
+    shown = write_site(folder, answers, utc_now())
+    note(f"{folder} is complete. Next: imgpipeline site check {folder}")
+    if shown:
+        note("Shown only once: the user and the password of the pages, and the API key of `ingest`.")
+        write_text("".join(f"{name}: {value}\n" for name, value in shown.items()))
+
+
+def _ask(question: str, given: str | None, default: str) -> str:
+    """Returns what was given, or the answer of the person at the terminal, if there is one."""
+    if given is not None or not sys.stdin.isatty():
+        return default if given is None else given
+    return str(typer.prompt(question, default=default, show_default=bool(default), err=True))
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, equals, url = text.partition("=")
+    if not (name and equals and url):
+        raise UsageError(f"--camera {text} has no name.", next_step="--camera NAME=rtsp://HOST/PATH")
+    return name, url
+
+
+@command(app, "check")
+def check(
+    folder: Annotated[Path, typer.Argument(help="Folder of the site.", metavar="FOLDER", exists=True, file_okay=False)],
+) -> None:
+    """Check this machine and the folder of a site before anything starts. Exits with status 1 on a problem."""
+    from imgpipeline.site.checks import check_site
+
+    failed = 0
+    for name, problem in check_site(folder):
+        failed += problem is not None
+        write_text(f"{name:15} {'ok' if problem is None else f'FAILED: {problem.message}. {problem.next_step}'}\n")
+    if failed:
+        raise typer.Exit(1)
+    note(f"Next, in {folder}: docker compose up -d --wait")

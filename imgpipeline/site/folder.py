@@ -1,0 +1,163 @@
+"""Writes the folder of a site: the compose file and what belongs to it, `.env`, `sources.toml` and `rules.toml`.
+
+A second call renews what comes from this version, which is how a site is upgraded, and keeps what people may change.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from imgpipeline import __version__
+from imgpipeline.errors import ConfigurationError, UsageError
+from imgpipeline.site.secrets import SecretFiles, make_secrets
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_PARTS = {
+    "compose": ".",
+    "dagster.yaml": "dagster/dagster.yaml",
+    "prometheus": "prometheus",
+    "grafana": "grafana",
+}
+"""Where each part of `deploy/` belongs in the folder of a site."""
+_SINK_SERVERS = {
+    "clickhouse": "warehouse=clickhouse://imgpipeline:{clickhouse_password}@clickhouse:8123/default",
+    "opensearch": "search=opensearch+http://opensearch:9200",
+}
+_RULES = (
+    "# What makes an event, and who is told: docs/events.md. `docker compose run --rm tools imgpipeline rules check`\n"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteAnswers:
+    """What a site needs to know."""
+
+    domain: str
+    """Host name of the viewer; Dagster's pages are at `dagster.` in front of it."""
+    mail: str = ""
+    """Address for the authority of certificates; without it, the proxy makes its own."""
+    timezone: str = "UTC"
+    model: str = "demo"
+    store: str = ""
+    """`s3://bucket/prefix` of a store that exists; empty: a server that is part of the site."""
+    store_endpoint: str = ""
+    """URL of that store, if it is not AWS."""
+    cameras: Sequence[tuple[str, str]] = ()
+    """Name and `rtsp://` address of each."""
+    sinks: Sequence[str] = ()
+    """`clickhouse`, `opensearch`, or `NAME=URL` of a server elsewhere."""
+    alert_targets: str = ""
+    monitoring: bool = False
+
+
+def write_site(folder: Path, answers: SiteAnswers, now: datetime) -> dict[str, str]:
+    """Writes the folder of a site.
+
+    Returns:
+        What is shown only once: the password of the first user and the first API key, as far as they are new.
+
+    Raises:
+        ConfigurationError: The folder cannot be written, or this installation lacks the files.
+        UsageError: The address of a camera is not one, or cameras have different passwords.
+    """
+    cameras, credentials = _without_credentials(answers.cameras)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _copy_parts(folder)
+        files = SecretFiles(folder / "secrets")
+        given = {"camera_credentials": credentials, "alert_targets": answers.alert_targets}
+        shown = make_secrets(files, {name: text for name, text in given.items() if text}, now)
+        (folder / "secrets" / "sinks").chmod(0o644)
+        (folder / "secrets" / "sinks").write_text(_sinks(answers.sinks, files))
+        for name, text in (
+            (".env", _environment(answers, now)),
+            ("sources.toml", _sources(cameras, has_credentials=bool(credentials))),
+            ("rules.toml", _RULES),
+        ):
+            if not (folder / name).exists():
+                (folder / name).write_text(text)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{error.filename} cannot be written: {error.strerror}.",
+            next_step="give this user write access, or name another folder",
+        ) from error
+    return shown
+
+
+def _copy_parts(folder: Path) -> None:
+    """Copies the files of this version, from the installed package or from the checkout."""
+    places = (_PACKAGE / "shipped" / "deploy", _PACKAGE.parent / "deploy")
+    origin = next((place for place in places if (place / "compose").is_dir()), None)
+    if origin is None:
+        raise ConfigurationError("This installation lacks the compose file.", next_step="install imgpipeline again")
+    for part, place in _PARTS.items():
+        source = origin / part
+        if source.is_dir():
+            shutil.copytree(source, folder / place, dirs_exist_ok=True)
+        elif source.exists():
+            shutil.copyfile(source, folder / place)
+
+
+def _environment(answers: SiteAnswers, now: datetime) -> str:
+    own_store = not answers.store
+    profiles = ["kafka", "postgres", "proxy"] + (["s3"] if own_store else [])
+    profiles += [name for name in answers.sinks if name in _SINK_SERVERS]
+    profiles += ["alerts"] if answers.alert_targets else []
+    profiles += ["prometheus", "grafana"] if answers.monitoring else []
+    values: dict[str, str] = {
+        "SITE_IMAGE": f"imgpipeline:{__version__}",
+        "COMPOSE_PROFILES": ",".join(profiles),
+        "SITE_DOMAIN": answers.domain,
+        "SITE_MAIL": answers.mail,
+        "CERTIFICATES": "acme" if answers.mail else "own",
+        "SITE_TIMEZONE": answers.timezone,
+        "FIRST_DAY": now.date().isoformat(),
+        "MODEL": answers.model,
+        "STORE_URL": answers.store or "s3://site",
+    }
+    if not own_store:
+        values |= {"S3_ENDPOINT": answers.store_endpoint, "INTERNAL": "false"}
+    lines = [f"{name}={value}" for name, value in values.items()]
+    return (
+        "\n".join(
+            ["# The settings of this site: docs/deploy.md lists them. No secrets: those are in secrets/.", *lines]
+        )
+        + "\n"
+    )
+
+
+def _sinks(sinks: Sequence[str], files: SecretFiles) -> str:
+    passwords = {"clickhouse_password": files.read("clickhouse_password")}
+    return " ".join(_SINK_SERVERS.get(sink, sink).format_map(passwords) for sink in sinks)
+
+
+def _without_credentials(cameras: Sequence[tuple[str, str]]) -> tuple[Mapping[str, str], str]:
+    """Splits `user:password@` off the addresses of cameras."""
+    addresses: dict[str, str] = {}
+    found: set[str] = set()
+    for name, url in cameras:
+        parts = urlsplit(url)
+        if parts.scheme not in ("rtsp", "rtsps") or not parts.hostname:
+            raise UsageError(
+                f"The address of the camera {name} is not one.", next_step="--camera NAME=rtsp://HOST/PATH"
+            )
+        user, _, host = parts.netloc.rpartition("@")
+        found |= {user} if user else set()
+        addresses[name] = urlunsplit(parts._replace(netloc=host))
+    if len(found) > 1:
+        raise UsageError(
+            "The cameras have different passwords.",
+            next_step="name one of them here, and the others in sources.toml: docs/sources.md#passwords",
+        )
+    return addresses, "".join(found)
+
+
+def _sources(cameras: Mapping[str, str], *, has_credentials: bool) -> str:
+    lines = ["# The cameras and other sources: docs/sources.md. A change takes effect at once."]
+    for name, url in cameras.items():
+        lines += ["", "[[source]]", f'name = "{name}"', 'kind = "rtsp"', f'url = "{url}"', "fps = 5"]
+        lines += ['credentials_env = "CAMERA_CREDENTIALS"'] if has_credentials else []
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,138 @@
+"""The secrets of a site: passwords, certificates and keys, one file each.
+
+Nothing is ever replaced: a second call makes only what is missing, so a site keeps its passwords when it is upgraded.
+"""
+
+import json
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import bcrypt
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from imgpipeline.web.keys import KeyFile, Scope
+
+FIRST_USER = "admin"
+S3_USERS = ("code", "sources", "ingest", "viewer", "alerts", "exporter")
+KAFKA_USERS = ("admin", "code", "sources", "ingest", "exporter")
+_VALID_FOR = timedelta(days=3650)
+_PRIVATE_FOLDER, _READABLE_INSIDE = 0o700, 0o444
+
+
+class SecretFiles:
+    """The folder `secrets/` of a site.
+
+    Only its owner may enter the folder. The files themselves are readable, because a container sees a single file of
+    it, as another user.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Creates the folder, if there is none."""
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(_PRIVATE_FOLDER)
+
+    def read(self, name: str) -> str:
+        """Returns the content of a secret."""
+        return (self.folder / name).read_text().strip()
+
+    def make(self, name: str, new: Callable[[], str] | str = "") -> bool:
+        """Writes a secret unless it exists; returns whether it was written."""
+        path = self.folder / name
+        if path.exists():
+            return False
+        path.write_text(new if isinstance(new, str) else new())
+        path.chmod(_READABLE_INSIDE)
+        return True
+
+
+def random_password() -> str:
+    """Returns a password of 32 letters and digits: safe in URLs and in files of any program."""
+    return secrets.token_hex(16)
+
+
+def make_secrets(files: SecretFiles, given: Mapping[str, str], now: datetime) -> dict[str, str]:
+    """Makes all secrets of a site that do not exist yet.
+
+    Args:
+        given: Content of secrets that people gave, by name.
+
+    Returns:
+        What is shown only once: the password of the first user and the first API key, as far as they are new.
+    """
+    shown: dict[str, str] = {}
+    for name, content in given.items():
+        files.make(name, content)
+    for name in (
+        *(f"kafka_password_{user}" for user in KAFKA_USERS),
+        *(f"s3_secret_{user}" for user in ("admin", *S3_USERS)),
+        *(f"postgres_password_{user}" for user in ("admin", "dagster", "exporter")),
+        *("proxy_secret", "clickhouse_password", "grafana_password"),
+    ):
+        files.make(name, random_password)
+    for name in ("camera_credentials", "alert_targets", "sinks", "mqtt_users"):
+        files.make(name)
+    files.make("s3_users.json", lambda: _s3_users(files))
+    files.make("proxy_headers.yaml", lambda: _proxy_headers(files.read("proxy_secret")))
+    if not (files.folder / "kafka_server.pem").exists():
+        authority, server = make_certificates("kafka", now)
+        files.make("kafka_ca.pem", authority)
+        files.make("kafka_server.pem", server)
+    password = random_password()
+    hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt()).decode()
+    if files.make("users", f"{FIRST_USER}:{hashed}\n"):
+        shown |= {"user": FIRST_USER, "password": password}
+    keys = files.folder / "api_keys.json"
+    if not keys.exists():
+        shown["api key"] = KeyFile(keys).add(("*",), now, scopes=(Scope.INGEST,), name="first")
+        keys.chmod(_READABLE_INSIDE)
+    return shown
+
+
+def _s3_users(files: SecretFiles) -> str:
+    """Returns the accounts of the S3 server, in versitygw's form."""
+    accounts = {user: {"access": user, "secret": files.read(f"s3_secret_{user}"), "role": "user"} for user in S3_USERS}
+    return json.dumps({"accessAccounts": accounts}, indent=2)
+
+
+def _proxy_headers(secret: str) -> str:
+    """Returns a middleware of the proxy as JSON, which is YAML."""
+    headers = {"customRequestHeaders": {"X-Proxy-Secret": secret}}
+    return json.dumps({"http": {"middlewares": {"proxy-secret": {"headers": headers}}}}, indent=2)
+
+
+def make_certificates(host: str, now: datetime) -> tuple[str, str]:
+    """Makes a certificate for a server, signed by an authority of its own, whose key is not kept.
+
+    Returns:
+        The authority's certificate, and the server's key with its chain: both PEM.
+    """
+    authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    authority_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "imgpipeline site")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    authority = _certificate(authority_name, authority_key, now).issuer_name(authority_name)
+    authority = authority.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    signed_authority = authority.sign(authority_key, hashes.SHA256())
+    server = _certificate(name, key, now).issuer_name(authority_name)
+    server = server.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+    signed = server.sign(authority_key, hashes.SHA256())
+    pem = serialization.Encoding.PEM
+    own_key = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    ca = signed_authority.public_bytes(pem)
+    return ca.decode(), (own_key + signed.public_bytes(pem) + ca).decode()
+
+
+def _certificate(name: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + _VALID_FOR)
+    )

@@ -1,0 +1,172 @@
+"""The compose file: valid for docker compose's parser, restricted, with commands that exist and networks by tier."""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from imgpipeline.settings import Settings
+from imgpipeline.settings.variables import variables
+from imgpipeline.site.folder import SiteAnswers, write_site
+from imgpipeline_tests.cli.command import all_commands
+from imgpipeline_tests.compose.project import Service, in_order, read_project, services_of
+
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+PROFILES = (
+    "kafka", "s3", "postgres", "proxy", "alerts", "tools",
+    "mosquitto", "clickhouse", "opensearch", "prometheus", "grafana",
+)  # fmt: skip
+LIBRARY_PROGRAMS = {"dagster", "dagster-daemon", "dagster-webserver", "python"}
+CONNECTIONS = {
+    "kafka": {"setup", "code", "sources", "ingest", "exporter", "tools"},
+    "s3": {"setup", "code", "daemon", "webserver", "sources", "ingest", "viewer", "alerts", "exporter", "tools"},
+    "postgres": {"setup", "code", "daemon", "webserver", "exporter", "tools"},
+    "code": {"daemon", "webserver"},
+    "webserver": {"proxy"},
+    "viewer": {"proxy"},
+    "ingest": {"proxy"},
+    "sources": {"prometheus"},
+    "exporter": {"prometheus"},
+    "prometheus": {"grafana"},
+    "grafana": {"proxy"},
+    "clickhouse": {"code", "tools", "grafana"},
+    "opensearch": {"code", "tools"},
+    "mosquitto": {"sources"},
+}
+"""Who calls which server: the table of docs/deploy.md."""
+NOW = datetime(2026, 11, 26, tzinfo=UTC)
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("site") / "site"
+    write_site(folder, SiteAnswers(domain="cameras.example", mail="me@cameras.example", monitoring=True), NOW)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(site):
+    return read_project(site / "compose.yaml", site / ".env", PROFILES)
+
+
+@pytest.fixture(scope="module")
+def services(project) -> dict[str, Service]:
+    return services_of(project)
+
+
+CORE = {"setup", "code", "daemon", "webserver", "tools"}
+"""They are Dagster, or have its rights: what they may reach in the network `core` is not limited."""
+CALL_NOBODY = {"kafka", "s3", "postgres", "mosquitto", "clickhouse", "opensearch"}
+KNOW_THEIR_CALLERS = {"viewer", "ingest", "grafana"}
+SHOW_ONLY_METRICS = {"sources", "exporter", "prometheus"}
+
+
+def test_the_file_is_valid_without_optional_parts(site):
+    assert "grafana" not in services_of(read_project(site / "compose.yaml", site / ".env", ["kafka", "postgres", "s3"]))
+
+
+def test_a_site_without_settings_is_refused_with_the_next_step(site, tmp_path):
+    (tmp_path / ".env").write_text("")
+    with pytest.raises(ValueError, match="imgpipeline site init"):
+        read_project(site / "compose.yaml", tmp_path / ".env", PROFILES)
+
+
+def test_services_start_in_an_order(services):
+    assert next(in_order(services)).name == "owners"
+
+
+def test_no_service_has_more_rights_than_it_needs(services):
+    for service in services.values():
+        given = service.given
+        assert given["cap_drop"] == ["ALL"], service.name
+        assert given["security_opt"] == ["no-new-privileges:true"], service.name
+        assert given["user"] == ("0:0" if service.name == "owners" else "10001:10001"), service.name
+        assert given.get("read_only") or service.name == "opensearch", service.name
+        assert given.get("cap_add", []) == (["CHOWN"] if service.name == "owners" else []), service.name
+        assert not any("docker.sock" in volume["source"] for volume in given.get("volumes") or []), service.name
+
+
+def test_each_service_has_limits_and_time_to_end(services):
+    for service in services.values():
+        given = service.given
+        assert int(given["mem_limit"]) > 0, service.name
+        assert int(given["pids_limit"]) > 0, service.name
+        assert given["logging"]["options"]["max-size"], service.name
+        assert given["stop_grace_period"] == "1m0s", service.name
+
+
+def test_each_service_that_stays_has_a_health_check(services):
+    short = {"owners", "setup", "tools"}
+    assert {service.name for service in services.values() if not service.health_command} == short
+
+
+def test_each_command_exists(services):
+    commands = {words: {option for each in command.params for option in each.opts} for words, command in all_commands()}
+    own = [service for service in services.values() if service.given["image"].startswith("imgpipeline:")]
+    for words in [*(service.strings("command") for service in own), *(service.health_command for service in own)]:
+        program, *arguments = [word for word in words if word != "/opt/imgpipeline/entrypoint.sh"] or ["python"]
+        if program == "imgpipeline":
+            arguments = arguments[2:] if arguments[0] == "--health-port" else arguments
+            found = next(tuple(arguments[:count]) for count in (2, 1) if tuple(arguments[:count]) in commands)
+            assert {argument for argument in arguments if argument.startswith("--")} <= commands[found]
+        else:
+            assert program in LIBRARY_PROGRAMS | {"/volumes/kafka"}, words
+
+
+def test_each_variable_is_a_setting(project, services):
+    known = {each for name, field in Settings.model_fields.items() for each in variables(name, field)}
+    for service in services.values():
+        secrets = {secret.get("target") or "" for secret in service.given["secrets"]}
+        used = {name for name in {*service.environment, *secrets} if name.startswith("IMGPIPELINE_")}
+        assert used <= known, service.name
+
+
+def test_each_mounted_file_and_secret_is_in_the_folder(project, services):
+    for service in services.values():
+        for volume in service.given.get("volumes") or []:
+            assert volume["type"] == "volume" or Path(volume["source"]).exists(), volume
+    for secret in project["secrets"].values():
+        assert Path(secret["file"]).is_file(), secret
+
+
+def test_no_container_sees_the_secrets_of_others(services):
+    for service in services.values():
+        sees_folder = any(volume["target"] == "/site" for volume in service.given.get("volumes") or [])
+        assert not sees_folder or "/site/secrets" in service.strings("tmpfs"), service.name
+
+
+@pytest.mark.parametrize("server", CONNECTIONS)
+def test_those_that_call_a_server_share_a_network_with_it_and_no_others_do(services, server):
+    sharing = {name for name, each in services.items() if each.networks & services[server].networks} - {server}
+    assert CONNECTIONS[server] <= sharing
+    if server not in KNOW_THEIR_CALLERS | SHOW_ONLY_METRICS:
+        core = CORE if "core" in services[server].networks else set()
+        assert sharing - CALL_NOBODY - core <= CONNECTIONS[server]
+
+
+def test_the_docs_name_each_connection(services):
+    text = (DEPLOY.parent / "docs" / "deploy.md").read_text()
+    for server, callers in CONNECTIONS.items():
+        row = re.search(rf"^\| `{server}` \| (.+?) \|", text, re.MULTILINE)
+        assert row is not None, server
+        assert set(re.findall(r"`([a-z0-9]+)`", row[1])) == callers, server
+
+
+def test_each_address_in_a_setting_is_a_service_on_a_shared_network(services):
+    for service in services.values():
+        for value in service.environment.values():
+            host = urlsplit(value).hostname if "://" in value else value.partition(":")[0]
+            if host in services and host != service.name:
+                assert services[str(host)].networks & service.networks, f"{service.name} -> {value}"
+
+
+def test_the_image_holds_the_entry_point_and_no_compiler():
+    text = (DEPLOY / "docker" / "Dockerfile").read_text()
+    final = text.rpartition("FROM ")[2]
+    assert 'ENTRYPOINT ["/opt/imgpipeline/entrypoint.sh"]' in final
+    assert "USER 10001:10001" in final
+    assert not re.search(r"gcc|build-essential|-dev\b", text)
+    assert (DEPLOY / "docker" / "entrypoint.sh").stat().st_mode & 0o111

@@ -1,0 +1,99 @@
+"""`check_site`: each problem is named with its next step before anything starts."""
+
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.site.checks import Problem, check_site
+from imgpipeline.site.folder import SiteAnswers, write_site
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    write_site(tmp_path / "site", SiteAnswers(domain="localhost"), datetime(2026, 11, 26, tzinfo=UTC))
+    return tmp_path / "site"
+
+
+def problem_of(folder: Path, name: str) -> Problem | None:
+    return dict(check_site(folder))[name]
+
+
+def test_a_new_folder_is_right(folder):
+    found = dict(check_site(folder))
+    assert {name for name, problem in found.items() if problem is None} >= {"settings", "secrets", "memory"}
+
+
+def test_an_empty_folder_says_how_to_fill_it(tmp_path):
+    for name in ("settings", "secrets"):
+        problem = problem_of(tmp_path, name)
+        assert problem is not None
+        assert "site init" in problem.next_step
+
+
+def test_a_missing_secret_is_named(folder):
+    (folder / "secrets" / "kafka_ca.pem").unlink()
+    problem = problem_of(folder, "secrets")
+    assert problem is not None
+    assert "secrets/kafka_ca.pem" in problem.message
+
+
+def test_a_secret_that_containers_cannot_read_is_named(folder):
+    (folder / "secrets" / "proxy_secret").chmod(0o400)
+    problem = problem_of(folder, "secrets")
+    assert problem == Problem("containers cannot read secrets/proxy_secret", "chmod 444 secrets/proxy_secret")
+
+
+def test_secrets_that_others_can_enter_are_a_problem(folder):
+    (folder / "secrets").chmod(0o755)
+    assert problem_of(folder, "secrets") == Problem(
+        "other users of this machine can read the secrets", "chmod 700 secrets"
+    )
+
+
+def test_a_site_without_a_user_is_a_problem(folder):
+    users = folder / "secrets" / "users"
+    users.chmod(0o644)
+    users.write_text("")
+    problem = problem_of(folder, "secrets")
+    assert problem is not None
+    assert problem.message == "nobody has a password"
+
+
+def test_a_port_in_use_is_named(folder):
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))  # noqa: S104 - as Docker publishes a port
+        taken.listen()
+        port = taken.getsockname()[1]
+        with (folder / ".env").open("a") as file:
+            file.write(f"HTTP_PORT={port}\n")
+        problem = problem_of(folder, "ports")
+    assert problem is not None
+    assert str(port) in problem.message
+    assert "HTTP_PORT" in problem.next_step
+
+
+def test_a_domain_without_an_address_is_named(folder):
+    text = (folder / ".env").read_text().replace("SITE_DOMAIN=localhost", "SITE_DOMAIN=nowhere.invalid")
+    (folder / ".env").write_text(text)
+    problem = problem_of(folder, "names")
+    assert problem is not None
+    assert "nowhere.invalid" in problem.message
+
+
+@pytest.mark.parametrize(("said", "is_enough"), [("2.23.3", False), ("2.24.0", True), ("v5.1.2", True)])
+def test_an_old_compose_is_a_problem(folder, tmp_path, monkeypatch, said, is_enough):
+    program = tmp_path / "docker"
+    program.write_text(f"#!/bin/sh\necho {said}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert (problem_of(folder, "docker compose") is None) == is_enough
+
+
+def test_a_clock_that_is_not_synchronized_is_a_problem(folder, tmp_path, monkeypatch):
+    program = tmp_path / "timedatectl"
+    program.write_text("#!/bin/sh\necho no\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert problem_of(folder, "clock") is not None

@@ -1,0 +1,125 @@
+"""`write_site`: a folder that is complete, keeps what is people's, and shows secrets only once."""
+
+import json
+import ssl
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import bcrypt
+import pytest
+
+from imgpipeline.errors import ConfigurationError, UsageError
+from imgpipeline.site.checks import read_environment
+from imgpipeline.site.folder import SiteAnswers, write_site
+from imgpipeline.web.keys import KeyFile
+
+NOW = datetime(2026, 11, 26, tzinfo=UTC)
+ANSWERS = SiteAnswers(domain="cameras.example")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> tuple[Path, dict[str, str]]:
+    folder = tmp_path_factory.mktemp("here") / "cameras"
+    cameras = [("gate", "rtsp://user:pass@10.0.0.2/live"), ("yard", "rtsp://10.0.0.3/live")]
+    return folder, write_site(folder, replace(ANSWERS, cameras=cameras, sinks=["clickhouse"]), NOW)
+
+
+def test_only_the_owner_enters_the_folder_of_secrets_and_containers_read_each_file(written):
+    secrets = written[0] / "secrets"
+    assert secrets.stat().st_mode & 0o777 == 0o700
+    assert all(path.stat().st_mode & 0o004 for path in secrets.iterdir())
+
+
+def test_the_first_user_has_the_password_that_is_shown_once(written):
+    folder, shown = written
+    name, _, hashed = (folder / "secrets" / "users").read_text().strip().partition(":")
+    assert name == shown["user"]
+    assert bcrypt.checkpw(shown["password"].encode(), hashed.encode())
+    assert KeyFile(folder / "secrets" / "api_keys.json").find(shown["api key"]) is not None
+
+
+def test_passwords_are_only_below_secrets(written):
+    folder, shown = written
+    secret = [path.read_text().strip() for path in (folder / "secrets").iterdir() if "password" in path.name]
+    outside = [path for path in folder.rglob("*") if path.is_file() and path.parent.name != "secrets"]
+    for path in outside:
+        text = path.read_text()
+        assert not any(each in text for each in [*secret, shown["password"], "user:pass"]), path
+
+
+def test_each_password_differs(written):
+    folder, _ = written
+    found = [path.read_text() for path in (folder / "secrets").iterdir() if "password" in path.name]
+    assert len(set(found)) == len(found)
+
+
+def test_the_certificate_of_kafka_is_signed_by_its_authority(written):
+    secrets = written[0] / "secrets"
+    context = ssl.create_default_context(cafile=secrets / "kafka_ca.pem")
+    assert len(context.get_ca_certs()) == 1
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(secrets / "kafka_server.pem")
+
+
+def test_the_password_of_a_camera_is_a_secret(written):
+    folder, _ = written
+    assert (folder / "secrets" / "camera_credentials").read_text() == "user:pass"
+    assert 'url = "rtsp://10.0.0.2/live"' in (folder / "sources.toml").read_text()
+
+
+def test_a_sink_of_the_site_has_its_profile_and_its_password(written):
+    folder, _ = written
+    password = (folder / "secrets" / "clickhouse_password").read_text()
+    assert "clickhouse" in read_environment(folder / ".env")["COMPOSE_PROFILES"].split(",")
+    expected = f"warehouse=clickhouse://imgpipeline:{password}@clickhouse:8123/default"
+    assert (folder / "secrets" / "sinks").read_text() == expected
+
+
+def test_the_users_of_the_store_have_the_secrets_of_the_processes(written):
+    secrets = written[0] / "secrets"
+    accounts = json.loads((secrets / "s3_users.json").read_text())["accessAccounts"]
+    assert accounts["viewer"]["secret"] == (secrets / "s3_secret_viewer").read_text()
+    assert "admin" not in accounts
+
+
+def test_a_second_call_renews_the_files_of_the_version_and_keeps_the_rest(tmp_path):
+    folder = tmp_path / "site"
+    write_site(folder, ANSWERS, NOW)
+    kept = {path: path.read_bytes() for path in (folder / "secrets").iterdir() if path.name != "sinks"}
+    (folder / ".env").write_text("MINE=1\n")
+    (folder / "compose.yaml").write_text("old")
+    (folder / "secrets" / "proxy_secret").unlink()
+    shown = write_site(folder, ANSWERS, NOW)
+    assert shown == {}
+    assert (folder / ".env").read_text() == "MINE=1\n"
+    assert (folder / "compose.yaml").read_text() != "old"
+    assert (folder / "secrets" / "proxy_secret").exists()
+    assert all(path.read_bytes() == content for path, content in kept.items() if path.name != "proxy_secret")
+
+
+def test_a_store_elsewhere_needs_no_server_and_a_way_out(tmp_path):
+    write_site(tmp_path / "site", replace(ANSWERS, store="s3://company/site", store_endpoint="https://s3.test"), NOW)
+    settings = read_environment(tmp_path / "site" / ".env")
+    assert "s3" not in settings["COMPOSE_PROFILES"].split(",")
+    assert settings["S3_ENDPOINT"] == "https://s3.test"
+    assert settings["INTERNAL"] == "false"
+
+
+def test_two_passwords_of_cameras_are_refused_without_showing_them(tmp_path):
+    cameras = [("a", "rtsp://a:secret1@10.0.0.2/live"), ("b", "rtsp://b:secret2@10.0.0.3/live")]
+    with pytest.raises(UsageError) as caught:
+        write_site(tmp_path / "site", replace(ANSWERS, cameras=cameras), NOW)
+    assert "secret" not in f"{caught.value} {caught.value.next_step}"
+    assert not (tmp_path / "site").exists()
+
+
+def test_an_address_that_is_none_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="gate"):
+        write_site(tmp_path / "site", replace(ANSWERS, cameras=[("gate", "10.0.0.2")]), NOW)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_with_a_next_step(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError) as caught:
+        write_site(tmp_path / "file" / "site", ANSWERS, NOW)
+    assert caught.value.next_step
