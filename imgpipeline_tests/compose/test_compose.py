@@ -197,6 +197,24 @@ def test_each_address_in_a_setting_is_a_service_on_a_shared_network(services):
                 assert services[str(host)].networks & service.networks, f"{service.name} -> {value}"
 
 
+def test_no_server_has_the_private_key_of_another(services):
+    holders = {}
+    for service in services.values():
+        for secret in service.given["secrets"]:
+            if secret["source"].endswith("_server"):
+                holders.setdefault(secret["source"], []).append(service.name)
+    assert holders == {"kafka_server": ["kafka"], "mqtt_server": ["mosquitto"]}
+
+
+def test_a_store_at_aws_has_its_own_key_ids_and_an_address(tmp_path):
+    write_site(tmp_path / "site", SiteAnswers(domain="cameras.example", store="s3://company/site"), NOW)
+    environment = tmp_path / "site" / ".env"
+    environment.write_text(environment.read_text() + "S3_KEY_CODE=AKIACODE\n")
+    code = services_of(read_project(tmp_path / "site" / "compose.yaml", environment, ["kafka"]))["code"]
+    assert code.environment["AWS_ACCESS_KEY_ID"] == "AKIACODE"
+    assert code.environment["DAGSTER_LOGS_ENDPOINT"] == "https://s3.us-east-1.amazonaws.com"
+
+
 def test_the_image_holds_the_entry_point_and_no_compiler():
     text = (DEPLOY / "docker" / "Dockerfile").read_text()
     final = text.rpartition("FROM ")[2]
