@@ -1,6 +1,7 @@
 """`imgpipeline site`: write the folder of a site that runs in containers, and check it before it starts."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -42,7 +43,7 @@ def init(
     """
     from imgpipeline.site.folder import SiteAnswers, write_site
 
-    ask = _ask
+    ask: Callable[[str, str | None, str], str] = _ask
     if (folder / ".env").exists():
         note(f"{folder} exists: .env, secrets, sources.toml and rules.toml stay as they are, whatever the options say.")
         ask = _given

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from imgpipeline.web.keys import KeyFile, Scope
 
 FIRST_USER = "admin"
-S3_USERS = ("code", "sources", "ingest", "viewer", "alerts", "exporter")
+S3_USERS = ("code", "dagster", "sources", "ingest", "viewer", "alerts", "exporter")
 KAFKA_USERS = ("admin", "code", "sources", "ingest", "exporter")
 _VALID_FOR = timedelta(days=3650)
 _PRIVATE_FOLDER, _READABLE_INSIDE = 0o700, 0o644
