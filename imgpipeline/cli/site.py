@@ -43,10 +43,7 @@ def init(
     """
     from imgpipeline.site.folder import SiteAnswers, write_site
 
-    ask: Callable[[str, str | None, str], str] = _ask
-    if (folder / ".env").exists():
-        note(f"{folder} exists: .env, secrets, sources.toml and rules.toml stay as they are, whatever the options say.")
-        ask = _given
+    ask = _questions(folder)
     answers = SiteAnswers(
         domain=ask("Host name of the site", domain, "localhost"),
         mail=ask("Mail address for Let's Encrypt (empty: own certificate)", mail, ""),
@@ -64,6 +61,14 @@ def init(
     if shown:
         note("Shown only once: the user and the password of the pages, and the API key of `ingest`.")
         write_text("".join(f"{name}: {value}\n" for name, value in shown.items()))
+
+
+def _questions(folder: Path) -> Callable[[str, str | None, str], str]:
+    """Returns how answers are found: in a folder that exists, no question has an effect any more."""
+    if not (folder / ".env").exists():
+        return _ask
+    note(f"{folder} exists: .env, secrets, sources.toml and rules.toml stay as they are. Options do not change them.")
+    return _given
 
 
 def _ask(question: str, given: str | None, default: str) -> str:
