@@ -65,7 +65,8 @@ def prepare_buckets() -> None:
 def site_statements(bucket: str) -> Iterator[dict[str, Any]]:
     """Yield the statements of the policy of the site's bucket."""
     rights: dict[str, dict[str, Any]] = RIGHTS["s3"]
-    yield _statement("Allow", rights, ["s3:ListBucket", "s3:GetBucketLocation"], [_ARN + bucket])
+    users = [user for user, may in rights.items() if "read" in may]
+    yield _statement("Allow", users, ["s3:ListBucket", "s3:GetBucketLocation"], [_ARN + bucket])
     for user, may in rights.items():
         for right, effect, actions in (
             ("read", "Allow", ["s3:GetObject"]),

@@ -1,6 +1,7 @@
 """`imgpipeline site`: write the folder of a site that runs in containers, and check it before it starts."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -42,14 +43,15 @@ def init(
     """
     from imgpipeline.site.folder import SiteAnswers, write_site
 
+    ask = _questions(folder)
     answers = SiteAnswers(
-        domain=_ask("Host name of the site", domain, "localhost"),
-        mail=_ask("Mail address for Let's Encrypt (empty: own certificate)", mail, ""),
-        store=_ask("Store, s3://BUCKET/PREFIX (empty: a server of the site)", store, ""),
+        domain=ask("Host name of the site", domain, "localhost"),
+        mail=ask("Mail address for Let's Encrypt (empty: own certificate)", mail, ""),
+        store=ask("Store, s3://BUCKET/PREFIX (empty: a server of the site)", store, ""),
         store_endpoint=store_endpoint,
-        model=_ask("Model", model, "demo"),
-        cameras=[_named(each) for each in camera or _ask("Cameras, NAME=rtsp://… NAME=…", None, "").split()],
-        sinks=sink or _ask("Sinks: clickhouse, opensearch, NAME=URL", None, "").split(),
+        model=ask("Model", model, "demo"),
+        cameras=[_named(each) for each in camera or ask("Cameras, NAME=rtsp://… NAME=…", None, "").split()],
+        sinks=sink or ask("Sinks: clickhouse, opensearch, NAME=URL", None, "").split(),
         alert_targets=alerts,
         timezone=timezone,
         monitoring=monitoring,
@@ -61,11 +63,23 @@ def init(
         write_text("".join(f"{name}: {value}\n" for name, value in shown.items()))
 
 
+def _questions(folder: Path) -> Callable[[str, str | None, str], str]:
+    """Returns how answers are found: in a folder that exists, no question has an effect any more."""
+    if not (folder / ".env").exists():
+        return _ask
+    note(f"{folder} exists: .env, secrets, sources.toml and rules.toml stay as they are. Options do not change them.")
+    return _given
+
+
 def _ask(question: str, given: str | None, default: str) -> str:
     """Returns what was given, or the answer of the person at the terminal, if there is one."""
     if given is not None or not sys.stdin.isatty():
-        return default if given is None else given
+        return _given(question, given, default)
     return str(typer.prompt(question, default=default, show_default=bool(default), err=True))
+
+
+def _given(_question: str, given: str | None, default: str) -> str:
+    return default if given is None else given
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -84,8 +98,9 @@ def check(
 
     failed = 0
     for name, problem in check_site(folder):
-        failed += problem is not None
-        write_text(f"{name:15} {'ok' if problem is None else f'FAILED: {problem.message}. {problem.next_step}'}\n")
+        failed += problem is not None and problem.is_certain
+        found = "ok" if problem is None else f"{problem.message}. {problem.next_step}"
+        write_text(f"{name:15} {'FAILED: ' if problem and problem.is_certain else ''}{found}\n")
     if failed:
         raise typer.Exit(1)
     note(f"Next, in {folder}: docker compose up -d --wait")

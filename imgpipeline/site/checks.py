@@ -11,6 +11,8 @@ from pathlib import Path
 GIB = 1024**3
 LEAST_MEMORY, LEAST_DISK = 7 * GIB, 20 * GIB
 """What the processes of a small site may take together, and a day of images with Kafka's log."""
+CONTAINER_MARK = Path("/.dockerenv")
+"""Docker makes it in each container."""
 LEAST_COMPOSE = (2, 24)
 """The first version that knows optional dependencies and `start_interval`."""
 
@@ -21,6 +23,8 @@ class Problem:
 
     message: str
     next_step: str
+    is_certain: bool = True
+    """False: the check sees nothing from where it runs."""
 
 
 def check_site(folder: Path) -> Iterator[tuple[str, Problem | None]]:
@@ -63,7 +67,7 @@ def _check_secrets(folder: Path) -> Problem | None:
     if missing or not names:
         return Problem(f"missing: {', '.join(missing) or 'compose.yaml'}", "imgpipeline site init FOLDER makes them")
     if closed:
-        return Problem(f"containers cannot read {', '.join(closed)}", f"chmod 444 {closed[0]}")
+        return Problem(f"containers cannot read {', '.join(closed)}", f"chmod 644 {closed[0]}")
     if not (folder / "secrets" / "users").read_text().strip():
         return Problem("nobody has a password", "delete secrets/users, and run imgpipeline site init FOLDER")
     if (folder / "secrets").stat().st_mode & 0o077:
@@ -74,6 +78,9 @@ def _check_secrets(folder: Path) -> Problem | None:
 def _check_compose() -> Problem | None:
     wanted = ".".join(map(str, LEAST_COMPOSE))
     said = _output(["docker", "compose", "version", "--short"])
+    if said is None and CONTAINER_MARK.exists():
+        step = f"`docker compose version` has to say {wanted} or later"
+        return Problem("not visible from a container", step, is_certain=False)
     if said is None:
         return Problem("it does not run", f"install Docker Engine 25 or later with compose {wanted} or later")
     version = tuple(int(part) for part in said.lstrip("v").split(".")[:2] if part.isdigit())
@@ -101,18 +108,17 @@ def _check_ports(settings: Mapping[str, str]) -> Problem | None:
     for name, usual in (("HTTP_PORT", 80), ("HTTPS_PORT", 443)):
         port = int(settings.get(name, usual))
         with socket.socket() as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                tried.bind(("0.0.0.0", port))  # noqa: S104 - the address that Docker publishes on; closed at once
-            except OSError as error:
+            # To listen there, as Docker does, would need root.
+            if tried.connect_ex(("127.0.0.1", port)) == 0:
                 step = f"end the program that listens there (the site itself does once it runs), or set {name} in .env"
-                return Problem(f"port {port}: {error.strerror}", step)
+                return Problem(f"port {port} is in use", step)
     return None
 
 
 def _check_names(settings: Mapping[str, str]) -> Problem | None:
     domain = settings.get("SITE_DOMAIN", "")
-    for name in (domain, f"dagster.{domain}"):
+    profiles = settings.get("COMPOSE_PROFILES", "").split(",")
+    for name in (domain, f"dagster.{domain}", *([f"grafana.{domain}"] if "grafana" in profiles else [])):
         try:
             socket.getaddrinfo(name, 443)
         except OSError:
@@ -123,6 +129,9 @@ def _check_names(settings: Mapping[str, str]) -> Problem | None:
 def _check_clock() -> Problem | None:
     """Frames are counted by the time that sources give them, so a wrong clock puts them into wrong hours."""
     said = _output(["timedatectl", "show", "--property=NTPSynchronized", "--value"])
+    if said is None and CONTAINER_MARK.exists():
+        step = "`timedatectl` has to say that the clock is synchronized"
+        return Problem("not visible from a container", step, is_certain=False)
     return Problem("it is not synchronized", "timedatectl set-ntp true") if said == "no" else None
 
 

@@ -3,6 +3,7 @@
 A second call renews what comes from this version, which is how a site is upgraded, and keeps what people may change.
 """
 
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ _SINK_SERVERS = {
     "clickhouse": "warehouse=clickhouse://imgpipeline:{clickhouse_password}@clickhouse:8123/default",
     "opensearch": "search=opensearch+http://opensearch:9200",
 }
+_READABLE = 0o644
+"""Containers read the files as another user, whatever the umask is."""
 _RULES = (
     "# What makes an event, and who is told: docs/events.md. `docker compose run --rm tools imgpipeline rules check`\n"
 )
@@ -61,8 +64,9 @@ def write_site(folder: Path, answers: SiteAnswers, now: datetime) -> dict[str, s
 
     Raises:
         ConfigurationError: The folder cannot be written, or this installation lacks the files.
-        UsageError: The address of a camera is not one, or cameras have different passwords.
+        UsageError: An answer cannot be right, or cameras have different passwords.
     """
+    _check_answers(answers)
     cameras, credentials = _without_credentials(answers.cameras)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,8 +74,7 @@ def write_site(folder: Path, answers: SiteAnswers, now: datetime) -> dict[str, s
         files = SecretFiles(folder / "secrets")
         given = {"camera_credentials": credentials, "alert_targets": answers.alert_targets}
         shown = make_secrets(files, {name: text for name, text in given.items() if text}, now)
-        (folder / "secrets" / "sinks").chmod(0o644)
-        (folder / "secrets" / "sinks").write_text(_sinks(answers.sinks, files))
+        files.make("sinks", lambda: _sinks(answers.sinks, files))
         for name, text in (
             (".env", _environment(answers, now)),
             ("sources.toml", _sources(cameras, has_credentials=bool(credentials))),
@@ -79,6 +82,8 @@ def write_site(folder: Path, answers: SiteAnswers, now: datetime) -> dict[str, s
         ):
             if not (folder / name).exists():
                 (folder / name).write_text(text)
+            (folder / name).chmod(_READABLE)
+        _renew_image(folder / ".env")
     except OSError as error:
         raise ConfigurationError(
             f"{error.filename} cannot be written: {error.strerror}.",
@@ -99,6 +104,23 @@ def _copy_parts(folder: Path) -> None:
             shutil.copytree(source, folder / place, dirs_exist_ok=True)
         elif source.exists():
             shutil.copyfile(source, folder / place)
+            (folder / place).chmod(_READABLE)
+
+
+def _renew_image(environment: Path) -> None:
+    """Names the image of this version, unless people named one from elsewhere."""
+    text = environment.read_text()
+    environment.write_text(re.sub(r"(?m)^SITE_IMAGE=imgpipeline:.*$", f"SITE_IMAGE=imgpipeline:{__version__}", text))
+
+
+def _check_answers(answers: SiteAnswers) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", answers.domain):
+        raise UsageError(f"{answers.domain} is not a host name.", next_step="--domain cameras.example")
+    if answers.store and not re.match(r"s3a?://[^/]", answers.store):
+        raise UsageError(f"{answers.store} is not an S3 address.", next_step="--store s3://BUCKET/PREFIX")
+    for sink in answers.sinks:
+        if sink not in _SINK_SERVERS and "=" not in sink:
+            raise UsageError(f"There is no sink {sink}.", next_step=f"--sink {', '.join(_SINK_SERVERS)} or NAME=URL")
 
 
 def _environment(answers: SiteAnswers, now: datetime) -> str:
@@ -119,7 +141,10 @@ def _environment(answers: SiteAnswers, now: datetime) -> str:
         "STORE_URL": answers.store or "s3://site",
     }
     if not own_store:
-        values |= {"S3_ENDPOINT": answers.store_endpoint, "INTERNAL": "false"}
+        endpoint = answers.store_endpoint or "https://s3.${S3_REGION}.amazonaws.com"
+        values |= {"S3_REGION": "us-east-1", "S3_ENDPOINT": endpoint, "LOGS_BUCKET": urlsplit(answers.store).netloc}
+    if not own_store or set(answers.sinks) - set(_SINK_SERVERS):
+        values["INTERNAL"] = "false"
     lines = [f"{name}={value}" for name, value in values.items()]
     return (
         "\n".join(

@@ -3,8 +3,10 @@
 Nothing is ever replaced: a second call makes only what is missing, so a site keeps its passwords when it is upgraded.
 """
 
+import hashlib
 import json
 import secrets
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,10 +20,10 @@ from cryptography.x509.oid import NameOID
 from imgpipeline.web.keys import KeyFile, Scope
 
 FIRST_USER = "admin"
-S3_USERS = ("code", "sources", "ingest", "viewer", "alerts", "exporter")
+S3_USERS = ("code", "dagster", "sources", "ingest", "viewer", "alerts", "exporter")
 KAFKA_USERS = ("admin", "code", "sources", "ingest", "exporter")
 _VALID_FOR = timedelta(days=3650)
-_PRIVATE_FOLDER, _READABLE_INSIDE = 0o700, 0o444
+_PRIVATE_FOLDER, _READABLE_INSIDE = 0o700, 0o644
 
 
 class SecretFiles:
@@ -72,17 +74,19 @@ def make_secrets(files: SecretFiles, given: Mapping[str, str], now: datetime) ->
         *(f"kafka_password_{user}" for user in KAFKA_USERS),
         *(f"s3_secret_{user}" for user in ("admin", *S3_USERS)),
         *(f"postgres_password_{user}" for user in ("admin", "dagster", "exporter")),
-        *("proxy_secret", "clickhouse_password", "grafana_password"),
+        *("proxy_secret", "clickhouse_password", "grafana_password", "mqtt_password"),
     ):
         files.make(name, random_password)
-    for name in ("camera_credentials", "alert_targets", "sinks", "mqtt_users"):
+    for name in ("camera_credentials", "alert_targets"):
         files.make(name)
+    files.make("mqtt_users", lambda: _mqtt_user("sources", files.read("mqtt_password")))
     files.make("s3_users.json", lambda: _s3_users(files))
     files.make("proxy_headers.yaml", lambda: _proxy_headers(files.read("proxy_secret")))
-    if not (files.folder / "kafka_server.pem").exists():
-        authority, server = make_certificates("kafka", now)
-        files.make("kafka_ca.pem", authority)
-        files.make("kafka_server.pem", server)
+    for name, host in (("kafka", "kafka"), ("mqtt", "mosquitto")):
+        if not (files.folder / f"{name}_server.pem").exists():
+            authority, server = make_certificates(host, now)
+            files.make(f"{name}_ca.pem", authority)
+            files.make(f"{name}_server.pem", server)
     password = random_password()
     hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt()).decode()
     if files.make("users", f"{FIRST_USER}:{hashed}\n"):
@@ -98,6 +102,13 @@ def _s3_users(files: SecretFiles) -> str:
     """Returns the accounts of the S3 server, in versitygw's form."""
     accounts = {user: {"access": user, "secret": files.read(f"s3_secret_{user}"), "role": "user"} for user in S3_USERS}
     return json.dumps({"accessAccounts": accounts}, indent=2)
+
+
+def _mqtt_user(name: str, password: str) -> str:
+    """Returns a line of mosquitto's password file: PBKDF2, as mosquitto_passwd makes it."""
+    salt, rounds = secrets.token_bytes(12), 101
+    hashed = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, rounds)
+    return f"{name}:$7${rounds}${b64encode(salt).decode()}${b64encode(hashed).decode()}\n"
 
 
 def _proxy_headers(secret: str) -> str:

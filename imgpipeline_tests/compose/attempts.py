@@ -44,7 +44,8 @@ def announce() -> str:
 
 
 def _s3(action: str, **arguments: object) -> str:
-    client = boto3.client("s3", endpoint_url=os.environ["IMGPIPELINE_S3_ENDPOINT"])
+    endpoint = os.environ.get("IMGPIPELINE_S3_ENDPOINT") or os.environ["DAGSTER_LOGS_ENDPOINT"]
+    client = boto3.client("s3", endpoint_url=endpoint)
     try:
         getattr(client, action)(Bucket=BUCKET, **arguments)
     except ClientError as error:
@@ -71,6 +72,11 @@ ATTEMPTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "write the ledger": lambda: put("metadata/x"),
         "write an alert": lambda: put("alerts/x"),
         "announce a frame": announce,
+    },
+    "webserver": {
+        "write the ledger": lambda: put("metadata/x"),
+        "write a table": lambda: put("frames/x"),
+        "delete an image": lambda: delete("images/x"),
     },
     "code": {
         "delete from the ledger": lambda: delete("metadata/x"),

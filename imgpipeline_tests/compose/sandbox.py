@@ -88,8 +88,10 @@ class Sandboxes:
         for volume in given.get("volumes") or []:
             source = volume["source"] if volume["type"] == "bind" else str(self.volume(volume["source"]))
             words += ["--ro-bind" if volume.get("read_only") else "--bind", source, volume["target"]]
-        for target in service.strings("tmpfs"):
-            words += ["--perms", "1777", "--tmpfs", target]
+        for target, _, options in (each.partition(":") for each in service.strings("tmpfs")):
+            # As Docker does it: root owns it, with the mode of the folder in the image, unless a `uid` is given.
+            mode = "1777" if target == "/tmp" or "uid=" in options else "0755"  # noqa: S108 - a folder of the container
+            words += ["--perms", mode, "--tmpfs", target]
         words += self._secrets(service)
         words += ["--remount-ro", "/"] if given.get("read_only") else []
         environment = {"PATH": self._path(service), **service.environment}

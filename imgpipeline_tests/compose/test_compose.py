@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -36,6 +37,17 @@ CONNECTIONS = {
     "mosquitto": {"sources"},
 }
 """Who calls which server: the table of docs/deploy.md."""
+USERS = {"owners": "0:0", "opensearch": "1000:1000"}
+"""Who is not 10001; OpenSearch writes its configuration, which belongs to the user of its image."""
+VOLUMES_OF_IMAGES = {
+    "apache/kafka": ["/etc/kafka/secrets", "/var/lib/kafka/data", "/mnt/shared/config"],
+    "postgres": ["/var/lib/postgresql/data"],
+    "clickhouse/clickhouse-server": ["/var/lib/clickhouse"],
+    "eclipse-mosquitto": ["/mosquitto/data", "/mosquitto/log"],
+    "prom/prometheus": ["/prometheus"],
+}
+"""`VOLUME` of each image's Dockerfile."""
+ALL_MAY_WRITE, NOBODY_MAY_READ = {"/tmp"}, {"/site/secrets"}  # noqa: S108 - folders of containers
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
 pytestmark = pytest.mark.servers
 
@@ -83,10 +95,32 @@ def test_no_service_has_more_rights_than_it_needs(services):
         given = service.given
         assert given["cap_drop"] == ["ALL"], service.name
         assert given["security_opt"] == ["no-new-privileges:true"], service.name
-        assert given["user"] == ("0:0" if service.name == "owners" else "10001:10001"), service.name
+        assert given["user"] == USERS.get(service.name, "10001:10001"), service.name
         assert given.get("read_only") or service.name == "opensearch", service.name
         assert given.get("cap_add", []) == (["CHOWN"] if service.name == "owners" else []), service.name
         assert not any("docker.sock" in volume["source"] for volume in given.get("volumes") or []), service.name
+
+
+def test_each_folder_in_memory_belongs_to_the_process_that_writes_there(services):
+    """Docker gives a tmpfs over a folder of the image to root, with the mode of that folder."""
+    for service in services.values():
+        for target, _, options in (each.partition(":") for each in service.strings("tmpfs")):
+            assert target in ALL_MAY_WRITE | NOBODY_MAY_READ or options == "uid=10001,gid=10001", service.name
+
+
+def test_no_volume_lies_around_a_volume_of_the_image(services):
+    """The image's own volume would hide that part of it, belong to another user, and be lost with the container."""
+    for service in services.values():
+        image = service.given["image"].partition(":")[0]
+        for volume in service.given.get("volumes") or []:
+            hidden = [each for each in VOLUMES_OF_IMAGES.get(image, ()) if each.startswith(f"{volume['target']}/")]
+            assert not hidden, f"{service.name}: {hidden}"
+
+
+def test_the_fixed_network_is_outside_of_those_that_docker_gives_away(project):
+    subnet = ip_network(project["networks"]["pages"]["ipam"]["config"][0]["subnet"])
+    for pool in ("172.17.0.0/16", "172.18.0.0/15", "172.20.0.0/14", "172.24.0.0/13", "192.168.0.0/16"):
+        assert not subnet.overlaps(ip_network(pool))
 
 
 def test_each_service_has_limits_and_time_to_end(services):
@@ -161,6 +195,24 @@ def test_each_address_in_a_setting_is_a_service_on_a_shared_network(services):
             host = urlsplit(value).hostname if "://" in value else value.partition(":")[0]
             if host in services and host != service.name:
                 assert services[str(host)].networks & service.networks, f"{service.name} -> {value}"
+
+
+def test_no_server_has_the_private_key_of_another(services):
+    holders = {}
+    for service in services.values():
+        for secret in service.given["secrets"]:
+            if secret["source"].endswith("_server"):
+                holders.setdefault(secret["source"], []).append(service.name)
+    assert holders == {"kafka_server": ["kafka"], "mqtt_server": ["mosquitto"]}
+
+
+def test_a_store_at_aws_has_its_own_key_ids_and_an_address(tmp_path):
+    write_site(tmp_path / "site", SiteAnswers(domain="cameras.example", store="s3://company/site"), NOW)
+    environment = tmp_path / "site" / ".env"
+    environment.write_text(environment.read_text() + "S3_KEY_CODE=AKIACODE\n")
+    code = services_of(read_project(tmp_path / "site" / "compose.yaml", environment, ["kafka"]))["code"]
+    assert code.environment["AWS_ACCESS_KEY_ID"] == "AKIACODE"
+    assert code.environment["DAGSTER_LOGS_ENDPOINT"] == "https://s3.us-east-1.amazonaws.com"
 
 
 def test_the_image_holds_the_entry_point_and_no_compiler():

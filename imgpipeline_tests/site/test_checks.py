@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from imgpipeline.site import checks
 from imgpipeline.site.checks import Problem, check_site
 from imgpipeline.site.folder import SiteAnswers, write_site
 
@@ -42,7 +43,7 @@ def test_a_missing_secret_is_named(folder):
 def test_a_secret_that_containers_cannot_read_is_named(folder):
     (folder / "secrets" / "proxy_secret").chmod(0o400)
     problem = problem_of(folder, "secrets")
-    assert problem == Problem("containers cannot read secrets/proxy_secret", "chmod 444 secrets/proxy_secret")
+    assert problem == Problem("containers cannot read secrets/proxy_secret", "chmod 644 secrets/proxy_secret")
 
 
 def test_secrets_that_others_can_enter_are_a_problem(folder):
@@ -89,6 +90,26 @@ def test_an_old_compose_is_a_problem(folder, tmp_path, monkeypatch, said, is_eno
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     assert (problem_of(folder, "docker compose") is None) == is_enough
+
+
+def test_what_a_container_cannot_see_is_no_failure(folder, tmp_path, monkeypatch):
+    (tmp_path / "mark").touch()
+    monkeypatch.setattr(checks, "CONTAINER_MARK", tmp_path / "mark")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in ("docker compose", "clock"):
+        problem = problem_of(folder, name)
+        assert problem is not None
+        assert not problem.is_certain
+
+
+def test_the_name_of_grafana_has_to_have_an_address_only_if_it_is_part_of_the_site(folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(checks.socket, "getaddrinfo", lambda name, _port: asked.append(name))
+    problem_of(folder, "names")
+    with (folder / ".env").open("a") as file:
+        file.write("COMPOSE_PROFILES=proxy,grafana\n")
+    problem_of(folder, "names")
+    assert asked == ["localhost", "dagster.localhost"] * 2 + ["grafana.localhost"]
 
 
 def test_a_clock_that_is_not_synchronized_is_a_problem(folder, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """`write_site`: a folder that is complete, keeps what is people's, and shows secrets only once."""
 
 import json
+import os
 import ssl
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from pathlib import Path
 import bcrypt
 import pytest
 
+from imgpipeline import __version__
 from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.site.checks import read_environment
 from imgpipeline.site.folder import SiteAnswers, write_site
@@ -85,7 +87,8 @@ def test_the_users_of_the_store_have_the_secrets_of_the_processes(written):
 def test_a_second_call_renews_the_files_of_the_version_and_keeps_the_rest(tmp_path):
     folder = tmp_path / "site"
     write_site(folder, ANSWERS, NOW)
-    kept = {path: path.read_bytes() for path in (folder / "secrets").iterdir() if path.name != "sinks"}
+    (folder / "secrets" / "sinks").write_text("mine=https://sink.test")
+    kept = {path: path.read_bytes() for path in (folder / "secrets").iterdir()}
     (folder / ".env").write_text("MINE=1\n")
     (folder / "compose.yaml").write_text("old")
     (folder / "secrets" / "proxy_secret").unlink()
@@ -95,6 +98,52 @@ def test_a_second_call_renews_the_files_of_the_version_and_keeps_the_rest(tmp_pa
     assert (folder / "compose.yaml").read_text() != "old"
     assert (folder / "secrets" / "proxy_secret").exists()
     assert all(path.read_bytes() == content for path, content in kept.items() if path.name != "proxy_secret")
+
+
+def test_a_new_version_names_its_image_unless_people_named_another(tmp_path):
+    environment = tmp_path / "site" / ".env"
+    write_site(tmp_path / "site", ANSWERS, NOW)
+    current = environment.read_text()
+    environment.write_text(current.replace(f"SITE_IMAGE=imgpipeline:{__version__}", "SITE_IMAGE=imgpipeline:0.0.1"))
+    write_site(tmp_path / "site", ANSWERS, NOW)
+    assert environment.read_text() == current
+    environment.write_text("SITE_IMAGE=registry.test/imgpipeline:0.0.1\n")
+    write_site(tmp_path / "site", ANSWERS, NOW)
+    assert environment.read_text() == "SITE_IMAGE=registry.test/imgpipeline:0.0.1\n"
+
+
+def test_containers_read_what_a_careful_administrator_writes(tmp_path):
+    before = os.umask(0o077)
+    try:
+        write_site(tmp_path / "site", ANSWERS, NOW)
+    finally:
+        os.umask(before)
+    seen = [path for path in (tmp_path / "site").rglob("*") if path.is_file() and path.parent.name != "secrets"]
+    assert [path for path in seen if not path.stat().st_mode & 0o004] == []
+    folders = [path for path in (tmp_path / "site").rglob("*") if path.is_dir() and path.name != "secrets"]
+    assert [path for path in [tmp_path / "site", *folders] if path.stat().st_mode & 0o005 != 0o005] == []
+
+
+def test_a_sink_elsewhere_needs_a_way_out(tmp_path):
+    write_site(tmp_path / "site", replace(ANSWERS, sinks=["hub=https://sink.test/events"]), NOW)
+    assert read_environment(tmp_path / "site" / ".env")["INTERNAL"] == "false"
+
+
+def test_a_store_at_aws_has_the_address_of_its_region_and_holds_the_logs_too(tmp_path):
+    write_site(tmp_path / "site", replace(ANSWERS, store="s3://company/site"), NOW)
+    settings = read_environment(tmp_path / "site" / ".env")
+    assert settings["S3_ENDPOINT"] == "https://s3.${S3_REGION}.amazonaws.com"
+    assert settings["LOGS_BUCKET"] == "company"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"domain": "https://cameras.example"}, {"store": "gs://company/site"}, {"sinks": ["clikhouse"]}]
+)
+def test_an_answer_that_cannot_be_right_is_refused_before_anything_is_written(tmp_path, wrong):
+    with pytest.raises(UsageError) as caught:
+        write_site(tmp_path / "site", replace(ANSWERS, **wrong), NOW)
+    assert caught.value.next_step
+    assert not (tmp_path / "site").exists()
 
 
 def test_a_store_elsewhere_needs_no_server_and_a_way_out(tmp_path):

@@ -2,7 +2,7 @@
 # Start the broker. The first time, create its storage with the SCRAM users, whose passwords are secrets.
 set -eu
 settings=/site/kafka/server.properties
-if [ ! -f /var/lib/kafka/data/meta.properties ]; then
+if [ ! -f /var/lib/kafka/site/data/meta.properties ]; then
   # The passwords are arguments for a few seconds, of a process that only this container shows.
   set --
   for file in /run/secrets/kafka_password_*; do
