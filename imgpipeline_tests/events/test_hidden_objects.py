@@ -108,8 +108,8 @@ def test_crossings_of_known_scenes_are_exact(tmp_path, rate):
     assert counts == {name: [right, left] for name, (_, right, left) in SCENES.items()}
 
 
-@pytest.mark.medium
-@pytest.mark.parametrize("rate", [pytest.param(10, marks=pytest.mark.slow), 5])
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [10, 5])
 def test_everybody_who_stays_for_half_a_minute_dwells_once_and_counts_once_in_the_zone(tmp_path, rate):
     """Of 24 people, 11 stand still for 34 seconds, hidden three times; the others walk through."""
     gaps = [(8, 0.8), (16, 1.8), (25, 3.0)]

@@ -189,6 +189,7 @@ def test_a_clip_has_the_frames_of_its_slice_after_ten_seconds_that_do_not_count(
     assert [one["is_counted"] for one in read_clip(street.ask, DAY, SOURCE, "20260109T000000Z")] == [True] * 12
 
 
+@pytest.mark.slow
 def test_a_slice_that_gets_frames_after_the_plan_is_not_covered(street, folder_store):
     with open_samples(street.ask, DAY, DOOR.model_dump(mode="json")) as ask:
         plan = drawn(folder_store, ask, 60)

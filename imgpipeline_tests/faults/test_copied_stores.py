@@ -80,6 +80,7 @@ def check_copy(settings: Settings, store: ObjectStore) -> None:
     assert due_days(day_states(store, settings, now=LATER)) == {}
 
 
+@pytest.mark.slow
 def test_fault_62_a_copied_folder_is_current_everywhere(tmp_path):
     settings = folder_settings(tmp_path)
     make_site(settings, open_store(settings))

@@ -398,6 +398,7 @@ steps = st.lists(
               st.integers(0, 6), st.booleans()), max_size=20)  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(50))
 @given(steps=steps)
 def test_following_in_steps_gives_the_same_list_as_one_pass(steps):

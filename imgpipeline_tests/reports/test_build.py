@@ -78,6 +78,7 @@ def test_the_error_for_a_day_without_tables_names_the_build_command(store, repor
     assert "dagster asset materialize" in str(error.value.next_step)
 
 
+@pytest.mark.slow
 @pytest.mark.medium
 def test_the_next_report_includes_a_summary_that_was_built_later(store, settings, report):
     write_chain(store, [seen(0)])
@@ -102,6 +103,7 @@ def test_the_end_of_the_day_rebuilds_the_report(store, report):
     assert "The day is not over" not in ReadPage(store.get(key_of(midnight))).text
 
 
+@pytest.mark.slow
 @pytest.mark.medium
 def test_another_summary_threshold_rebuilds_the_report(store, settings, report):
     write_chain(store, [seen(0)])
@@ -125,6 +127,7 @@ def test_reading_a_report_stores_none(store, settings, tmp_path):
     assert store.get(report_key(DAY)) == page
 
 
+@pytest.mark.slow
 @pytest.mark.medium
 def test_an_old_stored_report_is_not_shown(store, settings, tmp_path):
     chain = write_chain(store, [seen(0)])
@@ -193,6 +196,7 @@ def read_local(store: ObjectStore, settings: Settings, zone: str, day: date, tmp
     return html, ReadPage(html)
 
 
+@pytest.mark.slow
 @pytest.mark.medium
 @cases
 def test_the_numbers_are_those_of_the_local_day(store, settings, tmp_path, zone, day):

@@ -77,6 +77,7 @@ def test_a_name_that_does_not_exist():
     assert_names(error, "'kafka.invalid' ", "resolved", "set IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS")
 
 
+@pytest.mark.slow
 def test_of_several_dead_servers_each_is_named_with_its_reason():
     closed = free_port()
     error = explained(settings(f"127.0.0.1:{closed},kafka.invalid:9092"))
@@ -92,6 +93,7 @@ def test_servers_are_read_as_host_and_port():
     assert parse_servers("a:1, b.c:65535 ,[::1]:9092") == [Server("a", 1), Server("b.c", 65535), Server("::1", 9092)]
 
 
+@pytest.mark.slow
 def test_a_port_that_never_answers():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         error = explained(settings(f"127.0.0.1:{silent.getsockname()[1]}"))
@@ -99,6 +101,7 @@ def test_a_port_that_never_answers():
     assert "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS" in str(error)
 
 
+@pytest.mark.slow
 def test_a_port_of_another_protocol():
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=answer_as_web_server, args=(server,), daemon=True).start()

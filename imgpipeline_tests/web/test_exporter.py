@@ -60,6 +60,7 @@ def test_parts_that_answer_are_shown_while_others_are_away(tmp_path, monkeypatch
     assert not [name for name, *_ in found if name.startswith("lag")]
 
 
+@pytest.mark.slow
 def test_the_lag_is_that_of_the_log(tmp_path, monkeypatch, kafka, topic, metrics):
     monkeypatch.setenv("IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
     monkeypatch.setenv("IMGPIPELINE_KAFKA_TOPIC", topic)

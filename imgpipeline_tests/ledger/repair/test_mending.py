@@ -161,8 +161,13 @@ class MendingMachine(RuleBasedStateMachine):
 
 
 class TestMending(MendingMachine.TestCase):
-    settings = settings(max_examples=examples(150), stateful_step_count=30)
+    settings = settings(max_examples=examples(30), stateful_step_count=30)
     pytestmark = pytest.mark.fault(40)
+
+
+class TestMendingForLong(MendingMachine.TestCase):
+    settings = settings(max_examples=examples(150), stateful_step_count=30)
+    pytestmark = (pytest.mark.fault(40), pytest.mark.slow)
 
 
 @pytest.mark.fault(40)
