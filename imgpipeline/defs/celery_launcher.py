@@ -26,7 +26,11 @@ SILENT_ROUNDS = 3
 """Checks without an answer from the worker after which its run has failed."""
 _ROUND_S = 5.0
 """Minimum time between two checks that count; the sensor checks more often than Dagster's monitor."""
-_PING_S = 2.0
+_ANSWER_S = 2.0
+_RECONNECTED_S = 35.0
+"""After the broker was away, workers connect again within 30 s; their silence until then says nothing."""
+_REDIS_RETRIES = {"retry_policy": {"max_retries": 90}}
+"""A launch waits for a Redis that is away, one retry a second. Without an answer it fails, and is requested again."""
 _UNFINISHED_S = 60.0
 """Maximum time between the end of a task and the end of its run in Dagster's storage."""
 _LONGER_THAN_RUNS_S = 7 * 86_400
@@ -53,9 +57,16 @@ class WatchfulCeleryLauncher(CeleryRunLauncher):
             )
         given = dict(config_source or {})
         kept = {"visibility_timeout": _LONGER_THAN_RUNS_S, **given.get("broker_transport_options", {})}
-        config = {"result_expires": _LONGER_THAN_RUNS_S, **given, "broker_transport_options": kept}
+        config = {
+            "result_expires": _LONGER_THAN_RUNS_S,
+            "result_backend_transport_options": _REDIS_RETRIES,
+            **given,
+            "broker_transport_options": kept,
+        }
         super().__init__(default_queue, broker, backend, include, config, inst_data)
         self._silent: dict[str, tuple[int, float]] = {}
+        self._answers: dict[str, tuple[float, frozenset[str]]] = {}
+        self._away_s = time.monotonic()
         self._finished_since: dict[str, float] = {}
 
     def register_instance(self, instance: dg.DagsterInstance) -> None:
@@ -100,6 +111,7 @@ class WatchfulCeleryLauncher(CeleryRunLauncher):
         try:
             return self._check(run)
         except _UNREACHABLE as error:  # a broker that is away says nothing about the workers
+            self._away_s = time.monotonic()
             return CheckRunHealthResult(WorkerStatus.RUNNING, f"Celery is unreachable: {type(error).__name__}")
 
     def _check(self, run: dg.DagsterRun) -> CheckRunHealthResult:
@@ -114,12 +126,26 @@ class WatchfulCeleryLauncher(CeleryRunLauncher):
             status = WorkerStatus.FAILED if is_over else WorkerStatus.SUCCESS
             return CheckRunHealthResult(status, "The Celery task ended, but not its run." if is_over else None)
         worker = info.get("hostname") if state == "STARTED" and isinstance(info, dict) else None
-        if worker and self.celery.control.ping(destination=[worker], timeout=_PING_S):
+        if worker and run.tags[DAGSTER_CELERY_TASK_ID_TAG] in self._tasks_of(worker):
             self._silent.pop(run.run_id, None)
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         if run.status is not dg.DagsterRunStatus.STARTED:  # it waits in a queue; Dagster's start timeout decides
             return CheckRunHealthResult(WorkerStatus.RUNNING, "It waits for a worker.")
-        return self._count_silence(run, f"worker {worker} is silent" if worker else f"task is {state}")
+        if time.monotonic() - self._away_s < _RECONNECTED_S:
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "Its worker may still have to connect to the broker.")
+        return self._count_silence(run, f"worker {worker} does not execute it" if worker else f"task is {state}")
+
+    def _tasks_of(self, worker: str) -> frozenset[str]:
+        """Returns the tasks that a worker executes, asked once a round; none if it does not answer.
+
+        A worker that was killed and started again has the name of the lost one, so an answer alone proves nothing.
+        """
+        asked_s, tasks = self._answers.get(worker, (float("-inf"), frozenset()))
+        if time.monotonic() - asked_s >= _ROUND_S:
+            answers = self.celery.control.inspect([worker], timeout=_ANSWER_S).active() or {}
+            tasks = frozenset(task["id"] for task in answers.get(worker, ()))
+            self._answers[worker] = time.monotonic(), tasks
+        return tasks
 
     def _count_silence(self, run: dg.DagsterRun, reason: str) -> CheckRunHealthResult:
         rounds, last_s = self._silent.get(run.run_id, (0, float("-inf")))

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dagster as dg
@@ -12,7 +13,7 @@ from dagster._core.launcher import WorkerStatus
 from dagster._core.test_utils import create_test_daemon_workspace_context
 from dagster._core.workspace.load_target import PythonFileTarget
 
-from imgpipeline.defs.celery_launcher import SILENT_ROUNDS, WatchfulCeleryLauncher
+from imgpipeline.defs.celery_launcher import WatchfulCeleryLauncher
 from imgpipeline.errors import ConfigurationError
 from imgpipeline_tests.defs.site import PROGRAMS, REPOSITORY
 from imgpipeline_tests.servers.ports import free_port
@@ -49,18 +50,37 @@ class Machines:
     def __init__(self, home: Path, redis: RedisServer, instance: dg.DagsterInstance) -> None:
         self.redis, self.instance, self._home = redis, instance, home
         self.launcher = instance.run_launcher
-        worker = ["-A", "dagster_celery.app", "worker", "-Q", "detection", "-c", "1", "-n", "one@x", "-l", "INFO"]
-        command = [PROGRAMS / "celery", *worker]
-        self.worker = ServerProcess("worker", command, home / "worker.log", environment=dict(os.environ))
+        self.worker, self.other_worker = self._make_worker("one"), self._make_worker("two")
         self.start_worker()
 
+    def _make_worker(self, name: str) -> ServerProcess:
+        worker = ["-A", "dagster_celery.app", "worker", "-Q", "detection", "-c", "1", "-n", f"{name}@x", "-l", "INFO"]
+        command = [PROGRAMS / "celery", *worker]
+        return ServerProcess("worker", command, self._home / f"worker-{name}.log", environment=dict(os.environ))
+
     def start_worker(self) -> None:
-        begin = self.worker.log_path.stat().st_size if self.worker.log_path.exists() else 0
-        self.worker.start(lambda: b"ready." in self.worker.log_path.read_bytes()[begin:], limit_s=90)
+        self._start(self.worker)
+
+    def start_other_worker(self) -> None:
+        """Start a worker of another name for the same queue."""
+        self._start(self.other_worker)
+
+    def _start(self, worker: ServerProcess) -> None:
+        begin = worker.log_path.stat().st_size if worker.log_path.exists() else 0
+        worker.start(lambda: b"ready." in worker.log_path.read_bytes()[begin:], limit_s=90)
 
     def kill_worker(self) -> None:
         """Kill the worker and the processes in which it executes runs."""
         self.worker.kill_group()
+
+    def stop(self) -> None:
+        for worker in (self.worker, self.other_worker):
+            worker.kill_group()
+
+    def wait_for_log(self, text: str, *, limit_s: float) -> None:
+        """Wait until the worker has logged something."""
+        is_logged = lambda: text.encode() in self.worker.log_path.read_bytes()  # noqa: E731 - one line
+        wait_until(is_logged, limit_s=limit_s, what=f"the worker to log: {text}", interval_s=0.1)
 
     def launch(self, job: str) -> str:
         target = PythonFileTarget(str(self._home / "jobs.py"), None, str(self._home), "jobs")
@@ -111,7 +131,7 @@ def machines(tmp_path, monkeypatch) -> Iterator[Machines]:
             try:
                 yield made
             finally:
-                made.kill_worker()
+                made.stop()
 
 
 class Control:
@@ -188,13 +208,36 @@ def test_a_run_succeeds_on_a_worker_of_its_queue(machines):
 
 
 @pytest.mark.slow
-def test_a_run_whose_whole_worker_was_killed_fails_after_silent_rounds(machines):
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["gone", "restarted at once"])
+def test_a_run_whose_whole_worker_was_killed_fails_after_silent_rounds(machines, is_restarted):
+    """A worker that was started again has the same name and answers, but does not execute the run."""
     run_id = machines.launch("long")
     machines.wait_for(run_id, dg.DagsterRunStatus.STARTED)
     assert machines.health(run_id) is WorkerStatus.RUNNING
     machines.kill_worker()
+    if is_restarted:
+        machines.start_worker()
     is_failed = lambda: machines.health(run_id) is WorkerStatus.FAILED  # noqa: E731 - one line
-    wait_until(is_failed, limit_s=SILENT_ROUNDS * 10, what="a failed worker", interval_s=1)
+    wait_until(is_failed, limit_s=60, what="a failed worker", interval_s=1)
+
+
+@pytest.mark.slow
+def test_the_runs_of_a_silent_worker_share_the_wait_for_its_answer(machines):
+    """A tick of a sensor has 60 s, and a large machine dozens of runs."""
+    run_id = machines.launch("long")
+    machines.wait_for(run_id, dg.DagsterRunStatus.STARTED)
+    machines.kill_worker()
+    began_s = time.monotonic()
+    assert {machines.health(run_id) for _ in range(20)} == {WorkerStatus.RUNNING}
+    assert time.monotonic() - began_s < 10
+
+
+@pytest.mark.slow
+def test_a_run_that_waits_behind_another_one_is_not_lost_with_the_worker(machines):
+    machines.wait_for(machines.launch("long"), dg.DagsterRunStatus.STARTED)
+    waiting = machines.launch("short")
+    machines.start_other_worker()
+    machines.wait_for(waiting, dg.DagsterRunStatus.SUCCESS)
 
 
 @pytest.mark.slow
@@ -206,13 +249,29 @@ def test_terminate_ends_a_run_within_15_s(machines):
 
 
 @pytest.mark.slow
-def test_a_redis_that_is_away_fails_nothing(machines):
+def test_a_redis_that_is_away_fails_nothing_even_if_workers_return_later(machines):
+    """The pauses of a worker that connects again grow up to 30 s."""
     run_id = machines.launch("long")
     machines.wait_for(run_id, dg.DagsterRunStatus.STARTED)
     machines.redis.kill()
     assert machines.health(run_id) is WorkerStatus.RUNNING
+    machines.wait_for_log("Trying again in 14.00 seconds", limit_s=90)
+    assert machines.health(run_id) is WorkerStatus.RUNNING
     machines.redis.start()
-    wait_until(lambda: machines.health(run_id) is WorkerStatus.RUNNING, limit_s=20, what="health")
+    back_at_s = time.monotonic()
+    while time.monotonic() - back_at_s < 25:
+        assert machines.health(run_id) is WorkerStatus.RUNNING
+        time.sleep(1)
+
+
+@pytest.mark.slow
+def test_a_launch_waits_while_redis_is_away(machines):
+    machines.redis.kill()
+    with ThreadPoolExecutor(1) as pool:
+        launched = pool.submit(machines.launch, "short")
+        machines.wait_for_log("Trying again in 12.00 seconds", limit_s=90)
+        machines.redis.start()
+        machines.wait_for(launched.result(), dg.DagsterRunStatus.SUCCESS)
 
 
 @pytest.mark.slow
