@@ -35,8 +35,8 @@ def bare_checkout(tmp_path: Path) -> Path:
 def test_make_alone_lists_what_it_can_do():
     listed = run("make")
     assert listed.returncode == 0
-    assert re.findall(r"^  make ([\w-]+)", listed.stdout, re.MULTILINE)[:10] == [
-        *("help", "demo", "quick", "test", "test-faults", "soak", "fuzz", "check", "servers", "bench"),
+    assert re.findall(r"^  make ([\w-]+)", listed.stdout, re.MULTILINE)[:11] == [
+        *("help", "demo", "quick", "test", "test-faults", "soak", "scale-test", "fuzz", "check", "servers", "bench"),
     ]
 
 

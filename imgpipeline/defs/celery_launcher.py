@@ -4,6 +4,7 @@
 was killed, and does not tell Dagster that a run is being cancelled. `deploy/celery/dagster.yaml` names this one.
 """
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -27,8 +28,8 @@ SILENT_ROUNDS = 3
 _ROUND_S = 5.0
 """Minimum time between two checks that count; the sensor checks more often than Dagster's monitor."""
 _ANSWER_S = 2.0
-_RECONNECTED_S = 35.0
-"""After the broker was away, workers connect again within 30 s; their silence until then says nothing."""
+_LONGEST_RECONNECT_S = 35.0
+"""After the broker was away, workers connect again within 30 s; until then, silence does not mean that one is lost."""
 _REDIS_RETRIES = {"retry_policy": {"max_retries": 90}}
 """A launch waits for a Redis that is away, one retry a second. Without an answer it fails, and is requested again."""
 _UNFINISHED_S = 60.0
@@ -66,7 +67,7 @@ class WatchfulCeleryLauncher(CeleryRunLauncher):
         super().__init__(default_queue, broker, backend, include, config, inst_data)
         self._silent: dict[str, tuple[int, float]] = {}
         self._answers: dict[str, tuple[float, frozenset[str]]] = {}
-        self._away_s = time.monotonic()
+        self._away_since_s, self._away_until_s = float("-inf"), time.monotonic()  # as far as a new process knows
         self._finished_since: dict[str, float] = {}
 
     def register_instance(self, instance: dg.DagsterInstance) -> None:
@@ -111,7 +112,7 @@ class WatchfulCeleryLauncher(CeleryRunLauncher):
         try:
             return self._check(run)
         except _UNREACHABLE as error:  # a broker that is away says nothing about the workers
-            self._away_s = time.monotonic()
+            self._note_outage()
             return CheckRunHealthResult(WorkerStatus.RUNNING, f"Celery is unreachable: {type(error).__name__}")
 
     def _check(self, run: dg.DagsterRun) -> CheckRunHealthResult:
@@ -131,8 +132,6 @@ class WatchfulCeleryLauncher(CeleryRunLauncher):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         if run.status is not dg.DagsterRunStatus.STARTED:  # it waits in a queue; Dagster's start timeout decides
             return CheckRunHealthResult(WorkerStatus.RUNNING, "It waits for a worker.")
-        if time.monotonic() - self._away_s < _RECONNECTED_S:
-            return CheckRunHealthResult(WorkerStatus.RUNNING, "Its worker may still have to connect to the broker.")
         return self._count_silence(run, f"worker {worker} does not execute it" if worker else f"task is {state}")
 
     def _tasks_of(self, worker: str) -> frozenset[str]:
@@ -152,8 +151,19 @@ class WatchfulCeleryLauncher(CeleryRunLauncher):
         if time.monotonic() - last_s >= _ROUND_S:
             rounds, last_s = rounds + 1, time.monotonic()
             self._silent[run.run_id] = (rounds, last_s)
-        status = WorkerStatus.FAILED if rounds >= SILENT_ROUNDS else WorkerStatus.RUNNING
+        is_lost = rounds >= SILENT_ROUNDS and time.monotonic() - self._away_until_s > self._reconnect_s()
+        status = WorkerStatus.FAILED if is_lost else WorkerStatus.RUNNING
         return CheckRunHealthResult(status, f"The {reason} for {rounds} rounds.")
+
+    def _note_outage(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._away_until_s > _LONGEST_RECONNECT_S:
+            self._away_since_s = now_s
+        self._away_until_s = now_s
+
+    def _reconnect_s(self) -> float:
+        """Returns how long workers may take to connect again: each of their pauses is 2 s longer than the last one."""
+        return min(_LONGEST_RECONNECT_S, 2 * math.sqrt(self._away_until_s - self._away_since_s) + 5)
 
     def _result(self, run: dg.DagsterRun) -> AsyncResult:
         return self.celery.AsyncResult(run.tags[DAGSTER_CELERY_TASK_ID_TAG])

@@ -172,7 +172,7 @@ keeper = TableKeeper()
     description="Builds the tables of each day that are missing, or older than the ledger or their inputs, including "
     "past days. Looks into the store twice a minute, and within ten seconds of new frames. Between two builds of a "
     "day, pauses for twenty times the duration of the last one: at least one minute, at most three. After failures, "
-    "pauses for one minute up to one hour.",
+    "pauses for ten seconds up to one hour.",
 )
 def keep_tables_current(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
     """Requests what is due."""

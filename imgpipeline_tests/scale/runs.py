@@ -1,4 +1,4 @@
-"""Dagster's runs as the scale test sees them: which worker has one, when it ended, and when its work was wanted again."""
+"""Dagster's runs as the scale test sees them: which worker has one, and when its work was requested again."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -41,7 +41,7 @@ def is_same_work(one: dg.DagsterRun, other: dg.DagsterRun) -> bool:
     return not set(days_of_run(one)).isdisjoint(days_of_run(other))
 
 
-def next_requests(failed: dg.RunRecord, records: Iterable[dg.RunRecord]) -> datetime | None:
+def requested_again_at(failed: dg.RunRecord, records: Iterable[dg.RunRecord]) -> datetime | None:
     """Return when the work of a failed run was first requested again, UTC; None if it was not."""
     later = [
         created

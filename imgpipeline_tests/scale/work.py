@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 import cv2
 
 from benchmarks.synthetic_days import SyntheticDay, make_day
+from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline_tests.scale.place import LOCATION, ScalePlace
@@ -14,6 +15,7 @@ from imgpipeline_tests.servers.announcing import Announcer
 FRAMES_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 """Time of the first announced frame."""
 FRAMES_PER_DAY = 40
+_STORED = "stored-"
 _SOURCES = 32
 """So many that all partitions get some."""
 
@@ -39,7 +41,12 @@ def announce_backlog(place: ScalePlace, frames: int) -> None:
 def store_days(place: ScalePlace, days: Sequence[date]) -> None:
     """Put frames of days into the ledger, as if they had been detected long ago."""
     for day in days:
-        make_day(place.store, SyntheticDay(FRAMES_PER_DAY, day=day, topic_id=f"of-{day}"))
+        make_day(place.store, SyntheticDay(FRAMES_PER_DAY, day=day, topic_id=f"{_STORED}{day}"))
+
+
+def is_stored_day(chain: ChainId) -> bool:
+    """Tell whether a chain is one of `store_days`, not of the announced frames."""
+    return chain.topic_id.startswith(_STORED)
 
 
 def launch_backfill(place: ScalePlace, days: Sequence[date]) -> None:
