@@ -23,8 +23,9 @@ Queries read newer frames from the ledger."""
 FAILURE_PAUSES_S = (10, 120, 240, 240, 240, 240, 480, 960, 1920, 3600)
 """Pause after the first, second, … consecutive failed build, in seconds; the last one applies to all further failures.
 
-The first one is short because a run whose machine was lost fails too. The first six are shorter than five minutes, so
-a day whose build was killed is built soon. In the long run, an object that can never be built costs one run per hour."""
+The first one is short because a run whose machine was lost fails too. The first six are shorter than five minutes,
+so a day whose build was killed is built soon. In the long run, an object that can never be built costs one run per
+hour."""
 _SHOWN_DAYS = 5
 _ALWAYS = datetime.min.replace(tzinfo=UTC)
 

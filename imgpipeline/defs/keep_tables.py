@@ -109,7 +109,8 @@ class TableKeeper:
             now_s, event = self._monotonic(), _newest_event(instance)
             since_s = now_s - self._memory.at_s
             rest_s = max(WOKEN_EVERY_S, min(LONGEST_WAIT_S, _REST_PER_LOOK * self._memory.took_s))
-            if since_s < rest_s or (since_s < LOOK_EVERY_S and event == self._memory.event):
+            is_woken = event != self._memory.event or _has_failed(instance, now)
+            if since_s < rest_s or (since_s < LOOK_EVERY_S and not is_woken):
                 return dg.SkipReason(self._memory.said or "Looked half a minute ago.")
             signs = _read_signs(store, now)
             can_rest = self._can_rest(event, signs, now, now_s)
@@ -253,6 +254,13 @@ def request_of(run: "Wanted") -> dg.RunRequest:
             REASON_TAG: run.why,
         },
     )
+
+
+def _has_failed(instance: dg.DagsterInstance, now: datetime) -> bool:
+    """Tells whether a build has just failed: its machine may be lost, and its pause is short."""
+    since = now - timedelta(seconds=LOOK_EVERY_S)
+    failed = dg.RunsFilter(tags={WORK_TAG: "tables"}, statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since)
+    return instance.get_runs_count(failed) > 0
 
 
 def _newest_event(instance: dg.DagsterInstance) -> int:

@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 
 from imgpipeline.contracts.keys import day_table_key, summary_key
+from imgpipeline.definitions import defs
 from imgpipeline.detect.state import DetectionState, write_state
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
@@ -89,6 +90,19 @@ def test_an_object_that_fails_stops_no_other_and_the_run_names_it(store, instanc
     told = newest(instance, "daily_report", DAY)
     assert told.metadata["detections"].value == 2, "it needs no summary"
     assert keeping.requests(after_s=4000) == [], "it waits for a person"
+
+
+def test_a_lost_build_is_requested_again_after_ten_seconds(store, instance, keeping):
+    """Its machine may be gone; the sensor does not wait for its next look."""
+    add_frames(store, DAY, 0.6)
+    (request,) = keeping.requests(after_s=0)
+    job = defs.resolve_job_def("rebuild_days")
+    lost = instance.create_run_for_job(
+        job, tags={**job.tags, **request.tags}, asset_selection=frozenset(request.asset_selection)
+    )
+    instance.report_run_failed(lost)
+    (again,) = keeping.requests(after_s=11)
+    assert (assets_of(again), days_of(again)) == (assets_of(request), days_of(request))
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.daily.states import day_states, due_days
+from imgpipeline.daily.states import DayStates, day_states, due_days
 from imgpipeline.defs.detection_job import JOB_NAME
 from imgpipeline.defs.lost_runs import ended_at
 from imgpipeline.ledger.chain import find_current_end
@@ -24,7 +24,7 @@ from imgpipeline_tests.scale.place import ScalePlace
 from imgpipeline_tests.scale.runs import FAILED, all_runs, requested_again_at, runs_on, with_status
 from imgpipeline_tests.scale.work import (
     FRAMES_PER_DAY,
-    announce_backlog,
+    announce_frames,
     days_before,
     is_stored_day,
     launch_backfill,
@@ -33,6 +33,7 @@ from imgpipeline_tests.scale.work import (
 from imgpipeline_tests.servers.waiting import wait_until
 
 REDIS_AWAY_S = 30.0
+LATE_FRAMES = 400
 AGAIN_WITHIN_S = 60.0
 """Longest time until a lost run has failed and its work is requested again."""
 TERMINATED_WITHIN_S = 15.0
@@ -52,12 +53,14 @@ class Trial:
 
     place: ScalePlace
     frames: int
+    """The backlog; `LATE_FRAMES` follow while Redis is away, and while no daemon runs."""
     days: int
     limit_s: float
     """It gives up after this time."""
     figures: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     """What was not as it should be."""
+    _announced: int = 0
     _ends: dict[ChainId, int] = field(default_factory=dict)
     _began_s: float = field(default_factory=time.monotonic)
     _shown_at_s: float = 0.0
@@ -71,7 +74,7 @@ class Trial:
         place, days = self.place, days_before(self.days)
         place.start_control()
         self._tell("code server, webserver and daemon are there")
-        announce_backlog(place, self.frames)
+        self._announce(self.frames)
         launch_backfill(place, days)
         self._tell(f"a backfill of {self.days} days waits, with a run for each")
         store_days(place, days)
@@ -119,6 +122,7 @@ class Trial:
         """Kill Redis, which comes back after a while."""
         killed_at = utc_now()
         self.place.redis.kill()
+        self._announce(LATE_FRAMES)  # so that runs are launched meanwhile
         self._tell("killed Redis")
         until_s = self.elapsed_s + REDIS_AWAY_S
         self._wait(lambda: self.elapsed_s > until_s, "Redis to have been away")
@@ -131,10 +135,15 @@ class Trial:
         """Kill the daemon, and start it again."""
         killed_at = utc_now()
         self.place.daemon.kill_group()
+        self._announce(LATE_FRAMES)
         self.place.start_daemon()
         back_at = utc_now()
         self._tell(f"killed the daemon; a new one was there after {(back_at - killed_at).total_seconds():.1f} s")
         self._wait_until_again(lambda: self._failed_since(killed_at), back_at, "after the daemon was killed")
+
+    def _announce(self, count: int) -> None:
+        announce_frames(self.place, range(self._announced, self._announced + count))
+        self._announced += count
 
     def _records(self, run_ids: Sequence[str]) -> list[dg.RunRecord]:
         return [record for record in all_runs(self.place) if record.dagster_run.run_id in run_ids]
@@ -168,11 +177,11 @@ class Trial:
     def _is_settled(self, run: dg.DagsterRun) -> bool:
         """Tell whether nothing is left to do for a run: its work was done before it was lost."""
         if run.job_name == JOB_NAME:
-            return self._committed() == self.frames
+            return self._committed() == self._announced
         return not due_days(self._states())
 
     def _is_done(self) -> bool:
-        if self._committed() < self.frames:
+        if self._committed() < self._announced:
             return False
         states = self._states()
         return len(states) > self.days and not due_days(states)
@@ -185,7 +194,7 @@ class Trial:
         held = read_ledger(self.place.store)
         announced = [frame for frame in held.frames if not is_stored_day(frame["chain"])]
         names = {frame["frame_id"] for frame in held.frames}
-        if (len(announced), len(names)) != (self.frames, self.frames + self.days * FRAMES_PER_DAY):
+        if (len(announced), len(names)) != (self._announced, self._announced + self.days * FRAMES_PER_DAY):
             self.faults.append(f"{len(announced)} announced frames, {len(names)} different frames in all")
         done = self.place.site.run("imgpipeline", "audit", "--full", "--json", limit_s=600, check=False)
         report = json.loads(done.stdout or "{}")
@@ -241,4 +250,4 @@ class Trial:
             self._shown_at_s = self.elapsed_s
             counts = Counter(record.dagster_run.status.value for record in all_runs(self.place))
             runs = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-            self._tell(f"{self._committed()} of {self.frames} frames; runs: {runs or 'none'}")
+            self._tell(f"{self._committed()} of {self._announced} frames; runs: {runs or 'none'}")

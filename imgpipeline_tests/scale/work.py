@@ -25,14 +25,14 @@ def days_before(count: int) -> list[date]:
     return [FRAMES_AT.date() - timedelta(days=number) for number in range(count, 0, -1)]
 
 
-def announce_backlog(place: ScalePlace, frames: int) -> None:
+def announce_frames(place: ScalePlace, numbers: range) -> None:
     """Announce frames of many sources, which all show the same small picture."""
     image, _ = Scene(3, frames=60).frame(20)
     done, data = cv2.imencode(".jpg", cv2.resize(image, (320, 192)))
     assert done
     place.store.put("images/one.jpg", data.tobytes())
     with Announcer(place.site.settings) as announcer:
-        for number in range(frames):
+        for number in numbers:
             nth, source = divmod(number, _SOURCES)
             time = FRAMES_AT + timedelta(seconds=nth)
             announcer.announce(FrameMessage(f"camera-{source}", "images/one.jpg", time, frame_number=nth))
