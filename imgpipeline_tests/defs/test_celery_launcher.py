@@ -12,6 +12,7 @@ import yaml
 from dagster._core.launcher import WorkerStatus
 from dagster._core.test_utils import create_test_daemon_workspace_context
 from dagster._core.workspace.load_target import PythonFileTarget
+from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 
 from imgpipeline.defs.celery_launcher import WatchfulCeleryLauncher
 from imgpipeline.errors import ConfigurationError
@@ -105,6 +106,11 @@ class Machines:
 
     def wait_for(self, run_id: str, status: dg.DagsterRunStatus, *, limit_s: float = 60) -> None:
         wait_until(lambda: self.run(run_id).status is status, limit_s=limit_s, what=status.value, interval_s=0.1)
+
+    def end_task(self, run_id: str) -> None:
+        """Store that the task of a run has succeeded, as a duplicate of the task would."""
+        task_id = self.run(run_id).tags[DAGSTER_CELERY_TASK_ID_TAG]
+        self.launcher.celery.backend.store_result(task_id, None, "SUCCESS")
 
     def health(self, run_id: str) -> WorkerStatus:
         return self.launcher.check_run_worker_health(self.run(run_id)).status
@@ -205,6 +211,18 @@ def test_a_result_that_never_expires_is_accepted():
 @pytest.mark.slow
 def test_a_run_succeeds_on_a_worker_of_its_queue(machines):
     machines.wait_for(machines.launch("short"), dg.DagsterRunStatus.SUCCESS)
+
+
+@pytest.mark.slow
+def test_a_run_whose_task_has_ended_fails_after_a_minute(machines):
+    run_id = machines.launch("long")
+    machines.wait_for(run_id, dg.DagsterRunStatus.STARTED)
+    machines.end_task(run_id)
+    assert machines.health(run_id) is WorkerStatus.SUCCESS
+    ended_at_s = time.monotonic()
+    is_failed = lambda: machines.health(run_id) is WorkerStatus.FAILED  # noqa: E731 - one line
+    wait_until(is_failed, limit_s=75, what="the run to be lost", interval_s=1)
+    assert time.monotonic() - ended_at_s > 59
 
 
 @pytest.mark.slow
