@@ -22,7 +22,7 @@ from imgpipeline.defs.assets.frame_metadata import FRAME_METADATA
 from imgpipeline.defs.dagster_internals import kept_instance
 from imgpipeline.defs.day_schedules import rebuild_days
 from imgpipeline.defs.detection_job import JOB_NAME
-from imgpipeline.defs.lost_runs import LAUNCHED, as_utc, ended_at, is_orphan
+from imgpipeline.defs.lost_runs import LAUNCHED, as_utc, ended_at, is_orphan, uses_processes
 from imgpipeline.defs.partitions import days_of_run, has_day, range_tags
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_tags import (
@@ -224,8 +224,8 @@ def _past_run(record: dg.RunRecord, now: datetime) -> "PastRun | None":
 
 
 def is_starting(instance: dg.DagsterInstance, now: datetime) -> bool:
-    """Tells whether a detection run has just started while the machine is busy."""
-    if os.getloadavg()[0] < (os.cpu_count() or 1):
+    """Tells whether a detection run has just started while the machine is busy, if runs execute on this machine."""
+    if not uses_processes(instance) or os.getloadavg()[0] < (os.cpu_count() or 1):
         return False
     statuses = list(LAUNCHED)
     records = instance.get_run_records(dg.RunsFilter(job_name=JOB_NAME, statuses=statuses), limit=_RUNS_READ)

@@ -24,7 +24,6 @@ LANES = 4
 LOCATION = "imgpipeline"
 DEPLOYED = REPOSITORY / "deploy" / "celery"
 _QUEUES = "detection,tables,redetection"
-_RUNS_PER_WORKER = "4"
 _START_LIMIT_S = 120.0
 
 
@@ -57,11 +56,11 @@ class ScalePlace:
     def start_daemon(self) -> None:
         _start(self.daemon, b"MonitoringDaemon")
 
-    def start_worker(self, name: str) -> None:
+    def start_worker(self, name: str, *, queues: str = _QUEUES, runs: int = 4) -> None:
         """Start a worker, the first time or again."""
         if name not in self.workers:
             program = self.site.programs / "celery"
-            command = [program, "-A", "dagster_celery.app", "worker", "-Q", _QUEUES, "-n", name, "-c", _RUNS_PER_WORKER]
+            command = [program, "-A", "dagster_celery.app", "worker", "-Q", queues, "-n", name, "-c", str(runs)]
             log = self.site.home / f"worker-{name.partition('@')[0]}.log"
             self.workers[name] = self._process(name, [*command, "-l", "INFO"], log)
         _start(self.workers[name], b"ready.")
@@ -82,7 +81,9 @@ def _start(process: ServerProcess, ready: bytes) -> None:
 
 
 @contextmanager
-def open_place(folder: Path) -> Iterator[ScalePlace]:
+def open_place(
+    folder: Path, *, dagster_yaml: Path = DEPLOYED / "dagster.yaml", linger_s: float = 10
+) -> Iterator[ScalePlace]:
     """Start the servers, and make a site whose processes do not run yet; end all of them afterwards.
 
     The variables of the site are set in this process too, which opens Dagster's storage.
@@ -100,7 +101,7 @@ def open_place(folder: Path) -> Iterator[ScalePlace]:
             "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
             "IMGPIPELINE_KAFKA_TOPIC": TOPIC,
             "IMGPIPELINE_LANES": str(LANES),
-            "IMGPIPELINE_LINGER_S": "10",
+            "IMGPIPELINE_LINGER_S": str(linger_s),
             "IMGPIPELINE_DETECT_WORKERS": "1",
             "IMGPIPELINE_MODEL_THREADS": "1",
             "IMGPIPELINE_CELERY_BROKER": redis.url(0),
@@ -113,7 +114,7 @@ def open_place(folder: Path) -> Iterator[ScalePlace]:
             "DAGSTER_LOGS_BUCKET": bucket.name,
             "DAGSTER_LOGS_ENDPOINT": bucket.endpoint,
         }
-        site = make_site(folder / "dagster", variables, DEPLOYED / "dagster.yaml")
+        site = make_site(folder / "dagster", variables, dagster_yaml)
         os.environ.update({**variables, "DAGSTER_HOME": str(site.home)})
         _shorten_rounds(site.home / "dagster.yaml")
         instance = servers.enter_context(dg.DagsterInstance.from_config(str(site.home)))
