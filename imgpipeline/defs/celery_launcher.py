@@ -30,7 +30,7 @@ _ROUND_S = 5.0
 _ANSWER_S = 2.0
 _LONGEST_RECONNECT_S = 35.0
 """After the broker was away, workers connect again within 30 s; until then, silence does not mean that one is lost."""
-_REDIS_RETRIES = {"retry_policy": {"max_retries": 90}}
+_RETRIES = {"max_retries": 90, "interval_start": 0, "interval_step": 1, "interval_max": 1}
 """A launch waits for a Redis that is away, one retry a second. Without an answer it fails, and is requested again."""
 _UNFINISHED_S = 60.0
 """Maximum time between the end of a task and the end of its run in Dagster's storage."""
@@ -60,7 +60,8 @@ class WatchfulCeleryLauncher(CeleryRunLauncher):
         kept = {"visibility_timeout": _LONGER_THAN_RUNS_S, **given.get("broker_transport_options", {})}
         config = {
             "result_expires": _LONGER_THAN_RUNS_S,
-            "result_backend_transport_options": _REDIS_RETRIES,
+            "task_publish_retry_policy": _RETRIES,
+            "result_backend_transport_options": {"retry_policy": _RETRIES},
             **given,
             "broker_transport_options": kept,
         }

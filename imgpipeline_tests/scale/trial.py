@@ -168,7 +168,7 @@ class Trial:
         ends = [ended_at(record) for record in found]
         again = [at for record in found if (at := self._again_at(record))]
         for what, times in (("failed", ends), ("requested again", again)):
-            took_s = max([(at - since).total_seconds() for at in times], default=0.0)
+            took_s = max([0.0, *((at - since).total_seconds() for at in times)])
             self._note(f"lost runs {when}: {what} after", took_s, AGAIN_WITHIN_S)
 
     def _again_at(self, record: dg.RunRecord) -> datetime | None:
