@@ -34,8 +34,6 @@ from imgpipeline_tests.servers.waiting import wait_until
 
 REDIS_AWAY_S = 30.0
 LATE_FRAMES = 400
-AGAIN_WITHIN_S = 60.0
-"""Longest time until a lost run has failed and its work is requested again."""
 TERMINATED_WITHIN_S = 15.0
 WORKERS = ("w1@scale", "w2@scale")
 _PROGRESS_EVERY_S = 15.0
@@ -57,6 +55,8 @@ class Trial:
     days: int
     limit_s: float
     """It gives up after this time."""
+    again_within_s: float
+    """Longest time until a lost run has failed and its work is requested again."""
     figures: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     """What was not as it should be."""
@@ -169,7 +169,7 @@ class Trial:
         again = [at for record in found if (at := self._again_at(record))]
         for what, times in (("failed", ends), ("requested again", again)):
             took_s = max([0.0, *((at - since).total_seconds() for at in times)])
-            self._note(f"lost runs {when}: {what} after", took_s, AGAIN_WITHIN_S)
+            self._note(f"lost runs {when}: {what} after", took_s, self.again_within_s)
 
     def _again_at(self, record: dg.RunRecord) -> datetime | None:
         return requested_again_at(record, all_runs(self.place))
