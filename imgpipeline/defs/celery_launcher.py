@@ -108,7 +108,7 @@ class WatchfulCeleryLauncher(CeleryRunLauncher):
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Reports a run as failed only if that is certain, or its worker has been silent for several rounds."""
-        if DAGSTER_CELERY_TASK_ID_TAG not in run.tags:
+        if DAGSTER_CELERY_TASK_ID_TAG not in run.tags and run.status is not dg.DagsterRunStatus.STARTING:
             return CheckRunHealthResult(WorkerStatus.RUNNING, "Not launched through Celery.")
         try:
             return self._check(run)
@@ -131,6 +131,8 @@ class WatchfulCeleryLauncher(CeleryRunLauncher):
         if worker and run.tags[DAGSTER_CELERY_TASK_ID_TAG] in self._tasks_of(worker):
             self._silent.pop(run.run_id, None)
             return CheckRunHealthResult(WorkerStatus.RUNNING)
+        if DAGSTER_CELERY_TASK_ID_TAG not in run.tags:  # the daemon was killed while it waited for the broker
+            return self._count_silence(run, "launch has put no task into a queue")
         if run.status is not dg.DagsterRunStatus.STARTED:  # it waits in a queue; Dagster's start timeout decides
             return CheckRunHealthResult(WorkerStatus.RUNNING, "It waits for a worker.")
         return self._count_silence(run, f"worker {worker} does not execute it" if worker else f"task is {state}")
@@ -167,4 +169,4 @@ class WatchfulCeleryLauncher(CeleryRunLauncher):
         return min(_LONGEST_RECONNECT_S, 2 * math.sqrt(self._away_until_s - self._away_since_s) + 5)
 
     def _result(self, run: dg.DagsterRun) -> AsyncResult:
-        return self.celery.AsyncResult(run.tags[DAGSTER_CELERY_TASK_ID_TAG])
+        return self.celery.AsyncResult(run.tags.get(DAGSTER_CELERY_TASK_ID_TAG, run.run_id))

@@ -301,6 +301,19 @@ def test_a_launch_waits_while_redis_is_away(machines, away):
 
 
 @pytest.mark.slow
+def test_a_run_whose_launch_was_interrupted_fails(machines):
+    """The daemon was killed after Dagster had the run as STARTING, and before Redis had its message."""
+
+    @dg.job
+    def interrupted(): ...
+
+    run = machines.instance.create_run_for_job(interrupted, status=dg.DagsterRunStatus.STARTING)
+    assert machines.health(run.run_id) is WorkerStatus.RUNNING
+    is_failed = lambda: machines.health(run.run_id) is WorkerStatus.FAILED  # noqa: E731 - one line
+    wait_until(is_failed, limit_s=60, what="a lost run", interval_s=1)
+
+
+@pytest.mark.slow
 def test_the_daemon_fails_a_run_within_60_s_after_its_whole_worker_was_killed(machines, control, record_property):
     run_id = machines.launch("long")
     machines.wait_for(run_id, dg.DagsterRunStatus.STARTED)
