@@ -13,7 +13,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test test-faults site-test soak fuzz check servers bench venv constraints
+.PHONY: help demo quick test test-faults site-test soak scale-test fuzz check servers bench venv constraints
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -37,6 +37,9 @@ site-test: venv ## start the services of the compose file in sandboxes, and brea
 
 soak: venv ## a steady stream with a random fault every 20 s, then an audit: make soak MINUTES=10
 	@$(BIN)/python -m imgpipeline_tests.soak --minutes $(MINUTES) $(ARGS)
+
+scale-test: venv ## 20,000 frames and 60 days on two Celery workers; a worker, Redis and the daemon are killed
+	@$(BIN)/python -m imgpipeline_tests.scale $(ARGS)
 
 fuzz: venv ## 100,000 hostile records, 100,000 requests and 3,000 damaged images: each has to end as what is right for it
 	@$(BIN)/python -m imgpipeline_tests.fuzz $(ARGS)

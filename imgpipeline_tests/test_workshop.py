@@ -36,7 +36,19 @@ def test_make_alone_lists_what_it_can_do():
     listed = run("make")
     assert listed.returncode == 0
     assert re.findall(r"^  make ([\w-]+)", listed.stdout, re.MULTILINE)[:11] == [
-        *("help", "demo", "quick", "test", "test-faults", "site-test", "soak", "fuzz", "check", "servers", "bench"),
+        *(
+            "help",
+            "demo",
+            "quick",
+            "test",
+            "test-faults",
+            "site-test",
+            "soak",
+            "scale-test",
+            "fuzz",
+            "check",
+            "servers",
+        ),
     ]
 
 

@@ -9,5 +9,10 @@ result_backend = os.environ["IMGPIPELINE_CELERY_BACKEND"]
 result_expires = _LONGER_THAN_RUNS_S
 broker_transport_options = {"visibility_timeout": _LONGER_THAN_RUNS_S}
 broker_connection_retry_on_startup = True
+broker_connection_max_retries = None
+# The result of a task that ends while Redis is away is stored later.
+result_backend_transport_options = {"retry_policy": {"max_retries": 90}}
 worker_prefetch_multiplier = 1
+# A message that a worker holds for later would be lost with that worker, until `visibility_timeout`.
+worker_disable_prefetch = True
 task_default_queue = "tables"

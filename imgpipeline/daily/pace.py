@@ -20,11 +20,12 @@ LONGEST_PAUSE_S = 180.0
 PAUSE_PER_BUILD_S = 20.0
 """The pause as a multiple of the duration of the last build, so builds leave most of the time to detection runs.
 Queries read newer frames from the ledger."""
-FAILURE_PAUSES_S = (60, 120, 240, 240, 240, 240, 480, 960, 1920, 3600)
+FAILURE_PAUSES_S = (10, 120, 240, 240, 240, 240, 480, 960, 1920, 3600)
 """Pause after the first, second, … consecutive failed build, in seconds; the last one applies to all further failures.
 
-The first six are shorter than five minutes, so a day whose build was killed is built soon. In the long run, an object
-that can never be built costs one run per hour."""
+The first one is short because a run whose machine was lost fails too. The first six are shorter than five minutes,
+so a day whose build was killed is built soon. In the long run, an object that can never be built costs one run per
+hour."""
 _SHOWN_DAYS = 5
 _ALWAYS = datetime.min.replace(tzinfo=UTC)
 

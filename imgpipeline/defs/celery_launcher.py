@@ -4,6 +4,7 @@
 was killed, and does not tell Dagster that a run is being cancelled. `deploy/celery/dagster.yaml` names this one.
 """
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +27,11 @@ SILENT_ROUNDS = 3
 """Checks without an answer from the worker after which its run has failed."""
 _ROUND_S = 5.0
 """Minimum time between two checks that count; the sensor checks more often than Dagster's monitor."""
-_PING_S = 2.0
+_ANSWER_S = 2.0
+_LONGEST_RECONNECT_S = 35.0
+"""After the broker was away, workers connect again within 30 s; until then, silence does not mean that one is lost."""
+_RETRIES = {"max_retries": 90, "interval_start": 0, "interval_step": 1, "interval_max": 1}
+"""A launch waits for a Redis that is away, one retry a second. Without an answer it fails, and is requested again."""
 _UNFINISHED_S = 60.0
 """Maximum time between the end of a task and the end of its run in Dagster's storage."""
 _LONGER_THAN_RUNS_S = 7 * 86_400
@@ -53,9 +58,17 @@ class WatchfulCeleryLauncher(CeleryRunLauncher):
             )
         given = dict(config_source or {})
         kept = {"visibility_timeout": _LONGER_THAN_RUNS_S, **given.get("broker_transport_options", {})}
-        config = {"result_expires": _LONGER_THAN_RUNS_S, **given, "broker_transport_options": kept}
+        config = {
+            "result_expires": _LONGER_THAN_RUNS_S,
+            "task_publish_retry_policy": _RETRIES,
+            "result_backend_transport_options": {"retry_policy": _RETRIES},
+            **given,
+            "broker_transport_options": kept,
+        }
         super().__init__(default_queue, broker, backend, include, config, inst_data)
         self._silent: dict[str, tuple[int, float]] = {}
+        self._answers: dict[str, tuple[float, frozenset[str]]] = {}
+        self._away_since_s, self._away_until_s = float("-inf"), time.monotonic()  # as far as a new process knows
         self._finished_since: dict[str, float] = {}
 
     def register_instance(self, instance: dg.DagsterInstance) -> None:
@@ -95,11 +108,12 @@ class WatchfulCeleryLauncher(CeleryRunLauncher):
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Reports a run as failed only if that is certain, or its worker has been silent for several rounds."""
-        if DAGSTER_CELERY_TASK_ID_TAG not in run.tags:
+        if DAGSTER_CELERY_TASK_ID_TAG not in run.tags and run.status is not dg.DagsterRunStatus.STARTING:
             return CheckRunHealthResult(WorkerStatus.RUNNING, "Not launched through Celery.")
         try:
             return self._check(run)
         except _UNREACHABLE as error:  # a broker that is away says nothing about the workers
+            self._note_outage()
             return CheckRunHealthResult(WorkerStatus.RUNNING, f"Celery is unreachable: {type(error).__name__}")
 
     def _check(self, run: dg.DagsterRun) -> CheckRunHealthResult:
@@ -114,20 +128,45 @@ class WatchfulCeleryLauncher(CeleryRunLauncher):
             status = WorkerStatus.FAILED if is_over else WorkerStatus.SUCCESS
             return CheckRunHealthResult(status, "The Celery task ended, but not its run." if is_over else None)
         worker = info.get("hostname") if state == "STARTED" and isinstance(info, dict) else None
-        if worker and self.celery.control.ping(destination=[worker], timeout=_PING_S):
+        if worker and run.tags[DAGSTER_CELERY_TASK_ID_TAG] in self._tasks_of(worker):
             self._silent.pop(run.run_id, None)
             return CheckRunHealthResult(WorkerStatus.RUNNING)
+        if DAGSTER_CELERY_TASK_ID_TAG not in run.tags:  # the daemon was killed while it waited for the broker
+            return self._count_silence(run, "launch has put no task into a queue")
         if run.status is not dg.DagsterRunStatus.STARTED:  # it waits in a queue; Dagster's start timeout decides
             return CheckRunHealthResult(WorkerStatus.RUNNING, "It waits for a worker.")
-        return self._count_silence(run, f"worker {worker} is silent" if worker else f"task is {state}")
+        return self._count_silence(run, f"worker {worker} does not execute it" if worker else f"task is {state}")
+
+    def _tasks_of(self, worker: str) -> frozenset[str]:
+        """Returns the tasks that a worker executes, asked once a round; none if it does not answer.
+
+        A worker that was killed and started again has the name of the lost one, so an answer alone proves nothing.
+        """
+        asked_s, tasks = self._answers.get(worker, (float("-inf"), frozenset()))
+        if time.monotonic() - asked_s >= _ROUND_S:
+            answers = self.celery.control.inspect([worker], timeout=_ANSWER_S).active() or {}
+            tasks = frozenset(task["id"] for task in answers.get(worker, ()))
+            self._answers[worker] = time.monotonic(), tasks
+        return tasks
 
     def _count_silence(self, run: dg.DagsterRun, reason: str) -> CheckRunHealthResult:
         rounds, last_s = self._silent.get(run.run_id, (0, float("-inf")))
         if time.monotonic() - last_s >= _ROUND_S:
             rounds, last_s = rounds + 1, time.monotonic()
             self._silent[run.run_id] = (rounds, last_s)
-        status = WorkerStatus.FAILED if rounds >= SILENT_ROUNDS else WorkerStatus.RUNNING
+        is_lost = rounds >= SILENT_ROUNDS and time.monotonic() - self._away_until_s > self._reconnect_s()
+        status = WorkerStatus.FAILED if is_lost else WorkerStatus.RUNNING
         return CheckRunHealthResult(status, f"The {reason} for {rounds} rounds.")
 
+    def _note_outage(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._away_until_s > _LONGEST_RECONNECT_S:
+            self._away_since_s = now_s
+        self._away_until_s = now_s
+
+    def _reconnect_s(self) -> float:
+        """Returns how long workers may take to connect again: each of their pauses is 2 s longer than the last one."""
+        return min(_LONGEST_RECONNECT_S, 2 * math.sqrt(self._away_until_s - self._away_since_s) + 5)
+
     def _result(self, run: dg.DagsterRun) -> AsyncResult:
-        return self.celery.AsyncResult(run.tags[DAGSTER_CELERY_TASK_ID_TAG])
+        return self.celery.AsyncResult(run.tags.get(DAGSTER_CELERY_TASK_ID_TAG, run.run_id))

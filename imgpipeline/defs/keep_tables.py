@@ -22,7 +22,7 @@ from imgpipeline.defs.assets.frame_metadata import FRAME_METADATA
 from imgpipeline.defs.dagster_internals import kept_instance
 from imgpipeline.defs.day_schedules import rebuild_days
 from imgpipeline.defs.detection_job import JOB_NAME
-from imgpipeline.defs.lost_runs import LAUNCHED, as_utc, ended_at, is_orphan
+from imgpipeline.defs.lost_runs import LAUNCHED, as_utc, ended_at, is_orphan, uses_processes
 from imgpipeline.defs.partitions import days_of_run, has_day, range_tags
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_tags import (
@@ -109,7 +109,8 @@ class TableKeeper:
             now_s, event = self._monotonic(), _newest_event(instance)
             since_s = now_s - self._memory.at_s
             rest_s = max(WOKEN_EVERY_S, min(LONGEST_WAIT_S, _REST_PER_LOOK * self._memory.took_s))
-            if since_s < rest_s or (since_s < LOOK_EVERY_S and event == self._memory.event):
+            is_woken = event != self._memory.event or _has_failed(instance, now)
+            if since_s < rest_s or (since_s < LOOK_EVERY_S and not is_woken):
                 return dg.SkipReason(self._memory.said or "Looked half a minute ago.")
             signs = _read_signs(store, now)
             can_rest = self._can_rest(event, signs, now, now_s)
@@ -172,7 +173,7 @@ keeper = TableKeeper()
     description="Builds the tables of each day that are missing, or older than the ledger or their inputs, including "
     "past days. Looks into the store twice a minute, and within ten seconds of new frames. Between two builds of a "
     "day, pauses for twenty times the duration of the last one: at least one minute, at most three. After failures, "
-    "pauses for one minute up to one hour.",
+    "pauses for ten seconds up to one hour.",
 )
 def keep_tables_current(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
     """Requests what is due."""
@@ -223,8 +224,8 @@ def _past_run(record: dg.RunRecord, now: datetime) -> "PastRun | None":
 
 
 def is_starting(instance: dg.DagsterInstance, now: datetime) -> bool:
-    """Tells whether a detection run has just started while the machine is busy."""
-    if os.getloadavg()[0] < (os.cpu_count() or 1):
+    """Tells whether a detection run has just started while the machine is busy, if runs execute on this machine."""
+    if not uses_processes(instance) or os.getloadavg()[0] < (os.cpu_count() or 1):
         return False
     statuses = list(LAUNCHED)
     records = instance.get_run_records(dg.RunsFilter(job_name=JOB_NAME, statuses=statuses), limit=_RUNS_READ)
@@ -253,6 +254,13 @@ def request_of(run: "Wanted") -> dg.RunRequest:
             REASON_TAG: run.why,
         },
     )
+
+
+def _has_failed(instance: dg.DagsterInstance, now: datetime) -> bool:
+    """Tells whether a build has just failed: its machine may be lost, and its pause is short."""
+    since = now - timedelta(seconds=LOOK_EVERY_S)
+    failed = dg.RunsFilter(tags={WORK_TAG: "tables"}, statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since)
+    return instance.get_runs_count(failed) > 0
 
 
 def _newest_event(instance: dg.DagsterInstance) -> int:

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dagster as dg
@@ -11,8 +12,9 @@ import yaml
 from dagster._core.launcher import WorkerStatus
 from dagster._core.test_utils import create_test_daemon_workspace_context
 from dagster._core.workspace.load_target import PythonFileTarget
+from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 
-from imgpipeline.defs.celery_launcher import SILENT_ROUNDS, WatchfulCeleryLauncher
+from imgpipeline.defs.celery_launcher import WatchfulCeleryLauncher
 from imgpipeline.errors import ConfigurationError
 from imgpipeline_tests.defs.site import PROGRAMS, REPOSITORY
 from imgpipeline_tests.servers.ports import free_port
@@ -44,23 +46,42 @@ defs = dg.Definitions(jobs=[short, long])
 
 
 class Machines:
-    """Dagster with the launcher, a Redis, and one worker for the queue `detection`."""
+    """Dagster with the launcher, a Redis for messages and one for results, and one worker for the queue `detection`."""
 
-    def __init__(self, home: Path, redis: RedisServer, instance: dg.DagsterInstance) -> None:
-        self.redis, self.instance, self._home = redis, instance, home
+    def __init__(self, home: Path, broker: RedisServer, results: RedisServer, instance: dg.DagsterInstance) -> None:
+        self.broker, self.results, self.instance, self._home = broker, results, instance, home
         self.launcher = instance.run_launcher
-        worker = ["-A", "dagster_celery.app", "worker", "-Q", "detection", "-c", "1", "-n", "one@x", "-l", "INFO"]
-        command = [PROGRAMS / "celery", *worker]
-        self.worker = ServerProcess("worker", command, home / "worker.log", environment=dict(os.environ))
+        self.worker, self.other_worker = self._make_worker("one"), self._make_worker("two")
         self.start_worker()
 
+    def _make_worker(self, name: str) -> ServerProcess:
+        worker = ["-A", "dagster_celery.app", "worker", "-Q", "detection", "-c", "1", "-n", f"{name}@x", "-l", "INFO"]
+        command = [PROGRAMS / "celery", *worker]
+        return ServerProcess("worker", command, self._home / f"worker-{name}.log", environment=dict(os.environ))
+
     def start_worker(self) -> None:
-        begin = self.worker.log_path.stat().st_size if self.worker.log_path.exists() else 0
-        self.worker.start(lambda: b"ready." in self.worker.log_path.read_bytes()[begin:], limit_s=90)
+        self._start(self.worker)
+
+    def start_other_worker(self) -> None:
+        """Start a worker of another name for the same queue."""
+        self._start(self.other_worker)
+
+    def _start(self, worker: ServerProcess) -> None:
+        begin = worker.log_path.stat().st_size if worker.log_path.exists() else 0
+        worker.start(lambda: b"ready." in worker.log_path.read_bytes()[begin:], limit_s=90)
 
     def kill_worker(self) -> None:
         """Kill the worker and the processes in which it executes runs."""
         self.worker.kill_group()
+
+    def stop(self) -> None:
+        for worker in (self.worker, self.other_worker):
+            worker.kill_group()
+
+    def wait_for_log(self, text: str, *, limit_s: float) -> None:
+        """Wait until the worker has logged something."""
+        is_logged = lambda: text.encode() in self.worker.log_path.read_bytes()  # noqa: E731 - one line
+        wait_until(is_logged, limit_s=limit_s, what=f"the worker to log: {text}", interval_s=0.1)
 
     def launch(self, job: str) -> str:
         target = PythonFileTarget(str(self._home / "jobs.py"), None, str(self._home), "jobs")
@@ -86,6 +107,11 @@ class Machines:
     def wait_for(self, run_id: str, status: dg.DagsterRunStatus, *, limit_s: float = 60) -> None:
         wait_until(lambda: self.run(run_id).status is status, limit_s=limit_s, what=status.value, interval_s=0.1)
 
+    def end_task(self, run_id: str) -> None:
+        """Store that the task of a run has succeeded, as a duplicate of the task would."""
+        task_id = self.run(run_id).tags[DAGSTER_CELERY_TASK_ID_TAG]
+        self.launcher.celery.backend.store_result(task_id, None, "SUCCESS")
+
     def health(self, run_id: str) -> WorkerStatus:
         return self.launcher.check_run_worker_health(self.run(run_id)).status
 
@@ -93,10 +119,10 @@ class Machines:
 @pytest.fixture
 def machines(tmp_path, monkeypatch) -> Iterator[Machines]:
     (tmp_path / "jobs.py").write_text(JOBS)
-    with RedisServer(tmp_path / "redis") as redis:
+    with RedisServer(tmp_path / "broker") as broker, RedisServer(tmp_path / "results") as results:
         variables = {
-            "IMGPIPELINE_CELERY_BROKER": redis.url(0),
-            "IMGPIPELINE_CELERY_BACKEND": redis.url(1),
+            "IMGPIPELINE_CELERY_BROKER": broker.url(0),
+            "IMGPIPELINE_CELERY_BACKEND": results.url(0),
             "DAGSTER_HOME": str(tmp_path),
             "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'deploy' / 'celery'}",
         }
@@ -107,11 +133,11 @@ def machines(tmp_path, monkeypatch) -> Iterator[Machines]:
         configuration["run_monitoring"]["poll_interval_seconds"] = 5
         (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(configuration))
         with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-            made = Machines(tmp_path, redis, instance)
+            made = Machines(tmp_path, broker, results, instance)
             try:
                 yield made
             finally:
-                made.kill_worker()
+                made.stop()
 
 
 class Control:
@@ -188,13 +214,48 @@ def test_a_run_succeeds_on_a_worker_of_its_queue(machines):
 
 
 @pytest.mark.slow
-def test_a_run_whose_whole_worker_was_killed_fails_after_silent_rounds(machines):
+def test_a_run_whose_task_has_ended_fails_after_a_minute(machines):
+    run_id = machines.launch("long")
+    machines.wait_for(run_id, dg.DagsterRunStatus.STARTED)
+    machines.end_task(run_id)
+    assert machines.health(run_id) is WorkerStatus.SUCCESS
+    ended_at_s = time.monotonic()
+    is_failed = lambda: machines.health(run_id) is WorkerStatus.FAILED  # noqa: E731 - one line
+    wait_until(is_failed, limit_s=75, what="the run to be lost", interval_s=1)
+    assert time.monotonic() - ended_at_s > 59
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["gone", "restarted at once"])
+def test_a_run_whose_whole_worker_was_killed_fails_after_silent_rounds(machines, is_restarted):
+    """A worker that was started again has the same name and answers, but does not execute the run."""
     run_id = machines.launch("long")
     machines.wait_for(run_id, dg.DagsterRunStatus.STARTED)
     assert machines.health(run_id) is WorkerStatus.RUNNING
     machines.kill_worker()
+    if is_restarted:
+        machines.start_worker()
     is_failed = lambda: machines.health(run_id) is WorkerStatus.FAILED  # noqa: E731 - one line
-    wait_until(is_failed, limit_s=SILENT_ROUNDS * 10, what="a failed worker", interval_s=1)
+    wait_until(is_failed, limit_s=60, what="a failed worker", interval_s=1)
+
+
+@pytest.mark.slow
+def test_the_runs_of_a_silent_worker_share_the_wait_for_its_answer(machines):
+    """A tick of a sensor has 60 s, and a large machine dozens of runs."""
+    run_id = machines.launch("long")
+    machines.wait_for(run_id, dg.DagsterRunStatus.STARTED)
+    machines.kill_worker()
+    began_s = time.monotonic()
+    assert {machines.health(run_id) for _ in range(20)} == {WorkerStatus.RUNNING}
+    assert time.monotonic() - began_s < 10
+
+
+@pytest.mark.slow
+def test_a_run_that_waits_behind_another_one_is_not_lost_with_the_worker(machines):
+    machines.wait_for(machines.launch("long"), dg.DagsterRunStatus.STARTED)
+    waiting = machines.launch("short")
+    machines.start_other_worker()
+    machines.wait_for(waiting, dg.DagsterRunStatus.SUCCESS)
 
 
 @pytest.mark.slow
@@ -206,13 +267,50 @@ def test_terminate_ends_a_run_within_15_s(machines):
 
 
 @pytest.mark.slow
-def test_a_redis_that_is_away_fails_nothing(machines):
+def test_a_redis_that_is_away_fails_nothing_even_if_workers_return_later(machines):
+    """The pauses of a worker that connects again grow up to 30 s."""
     run_id = machines.launch("long")
     machines.wait_for(run_id, dg.DagsterRunStatus.STARTED)
-    machines.redis.kill()
+    servers = (machines.broker, machines.results)
+    for server in servers:
+        server.kill()
     assert machines.health(run_id) is WorkerStatus.RUNNING
-    machines.redis.start()
-    wait_until(lambda: machines.health(run_id) is WorkerStatus.RUNNING, limit_s=20, what="health")
+    machines.wait_for_log("Trying again in 14.00 seconds", limit_s=90)
+    assert machines.health(run_id) is WorkerStatus.RUNNING
+    for server in servers:
+        server.start()
+    back_at_s = time.monotonic()
+    while time.monotonic() - back_at_s < 25:
+        assert machines.health(run_id) is WorkerStatus.RUNNING
+        time.sleep(1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("away", ["broker", "results"])
+def test_a_launch_waits_while_redis_is_away(machines, away):
+    """Of a launcher that has reached Redis before; another one gives up after some seconds."""
+    server: RedisServer = getattr(machines, away)
+    machines.wait_for(machines.launch("short"), dg.DagsterRunStatus.SUCCESS)
+    server.kill()
+    with ThreadPoolExecutor(1) as pool:
+        launched, until_s = pool.submit(machines.launch, "short"), time.monotonic() + 30
+        is_over = lambda: launched.done() or time.monotonic() > until_s  # noqa: E731 - one line
+        wait_until(is_over, limit_s=40, what="30 s of a launch")
+        server.start()
+        machines.wait_for(launched.result(), dg.DagsterRunStatus.SUCCESS)
+
+
+@pytest.mark.slow
+def test_a_run_whose_launch_was_interrupted_fails(machines):
+    """The daemon was killed after Dagster had the run as STARTING, and before Redis had its message."""
+
+    @dg.job
+    def interrupted(): ...
+
+    run = machines.instance.create_run_for_job(interrupted, status=dg.DagsterRunStatus.STARTING)
+    assert machines.health(run.run_id) is WorkerStatus.RUNNING
+    is_failed = lambda: machines.health(run.run_id) is WorkerStatus.FAILED  # noqa: E731 - one line
+    wait_until(is_failed, limit_s=60, what="a lost run", interval_s=1)
 
 
 @pytest.mark.slow

@@ -1,11 +1,16 @@
 """What `keep_tables_current` requests, with the real definitions, a folder store, and Dagster's storage in memory."""
 
+import json
+import os
 from datetime import date, timedelta
 
 import dagster as dg
 import pytest
 
 from imgpipeline.contracts.keys import day_table_key, summary_key
+from imgpipeline.contracts.times import utc_now
+from imgpipeline.definitions import defs
+from imgpipeline.defs.keep_tables import is_starting
 from imgpipeline.detect.state import DetectionState, write_state
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
@@ -91,6 +96,19 @@ def test_an_object_that_fails_stops_no_other_and_the_run_names_it(store, instanc
     assert keeping.requests(after_s=4000) == [], "it waits for a person"
 
 
+def test_a_lost_build_is_requested_again_after_ten_seconds(store, instance, keeping):
+    """Its machine may be gone; the sensor does not wait for its next look."""
+    add_frames(store, DAY, 0.6)
+    (request,) = keeping.requests(after_s=0)
+    job = defs.resolve_job_def("rebuild_days")
+    lost = instance.create_run_for_job(
+        job, tags={**job.tags, **request.tags}, asset_selection=frozenset(request.asset_selection)
+    )
+    instance.report_run_failed(lost)
+    (again,) = keeping.requests(after_s=11)
+    assert (assets_of(again), days_of(again)) == (assets_of(request), days_of(request))
+
+
 @pytest.mark.slow
 def test_consecutive_past_days_share_a_run(store, keeping):
     for day in (*DAYS, DAYS[2] + timedelta(days=2)):
@@ -121,6 +139,25 @@ def test_a_tick_without_news_costs_a_few_requests_with_any_number_of_partitions(
         for _ in range(4):
             assert "Nothing to build" in keeping.skip_message(after_s=61)
         assert relay.requests.total() - before <= 4 * 4
+
+
+CELERY = {
+    "module": "imgpipeline.defs.celery_launcher",
+    "class": "WatchfulCeleryLauncher",
+    "config": {"default_queue": "tables", "broker": "redis://localhost/0", "backend": "redis://localhost/1"},
+}
+
+
+@pytest.mark.parametrize(
+    ("launcher", "is_held"), [({}, True), ({"run_launcher": CELERY}, False)], ids=["this machine", "Celery"]
+)
+def test_builds_wait_for_a_start_only_if_runs_execute_on_this_machine(tmp_path, monkeypatch, launcher, is_held):
+    (tmp_path / "dagster.yaml").write_text(json.dumps(launcher))
+    monkeypatch.setattr(os, "getloadavg", lambda: (99.0, 99.0, 99.0))
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        job = defs.resolve_job_def("detect_frames")
+        instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+        assert is_starting(instance, utc_now()) is is_held
 
 
 def test_nothing_is_requested_while_a_detection_run_starts_on_a_busy_machine(store, keeping, monkeypatch):
