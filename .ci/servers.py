@@ -47,6 +47,13 @@ RTSP_PACKAGES = (
 )
 """Debian's RTSP server for the system's Python; as in `imgpipeline.sources.simulator.rtsp_simulator`."""
 
+GO_PROGRAMS = (
+    (programs.versitygw, "versitygw", programs.VERSITYGW_VERSION, "github.com/versity/versitygw/cmd/versitygw"),
+    (programs.toxiproxy, "toxiproxy", programs.TOXIPROXY_VERSION, "github.com/Shopify/toxiproxy/v2/cmd/server"),
+    (programs.helm, "helm", programs.HELM_VERSION, "helm.sh/helm/v3/cmd/helm"),
+)
+"""How to find each program that `go install` builds, its name and version, and its package."""
+
 OLDEST_GO = (1, 21)
 """From this version on, Go fetches by itself the newer one that a program asks for."""
 
@@ -63,9 +70,7 @@ def main() -> int:
         install_kafka()
         install_hadoop()
         install_opensearch()
-        install_versitygw()
-        install_toxiproxy()
-        install_helm()
+        install_go_programs()
         install_compose_check()
         if "--site" in sys.argv:
             install_traefik()
@@ -107,7 +112,7 @@ def missing_tools() -> list[str]:
     needed = ["java", "openssl", "mosquitto_pub", "chromium", "curl", "redis-server", "promtool", "bwrap"]
     if not all(map(is_there, (programs.kafka_jars, programs.hadoop_jars, programs.opensearch_jars))):
         needed.append("mvn")
-    if not all(map(is_there, (programs.versitygw, programs.toxiproxy, programs.helm, programs.compose_check))):
+    if not all(map(is_there, (*(find for find, *_ in GO_PROGRAMS), programs.compose_check))):
         needed.append("go")
     missing = {name for name in needed if find_tool(name) is None}
     if not is_there(programs.postgres_folder):
@@ -190,26 +195,15 @@ def fetch_jars(name: str, version: str, find: Callable[[], Path], size: str) -> 
             Path(folder).rename(target)
 
 
-def install_versitygw() -> None:
-    """Build the S3 server with Go.
+def install_go_programs() -> None:
+    """Build what `go install` builds: the S3 server, the proxy that makes faults, and Helm.
 
     Raises:
         InstallError: Go failed.
     """
-    if not is_there(programs.versitygw):
-        package = "github.com/versity/versitygw/cmd/versitygw"
-        build(package, programs.VERSITYGW_VERSION, programs.built_program("versitygw", programs.VERSITYGW_VERSION))
-
-
-def install_toxiproxy() -> None:
-    """Build the proxy that makes faults with Go.
-
-    Raises:
-        InstallError: Go failed.
-    """
-    if not is_there(programs.toxiproxy):
-        package = "github.com/Shopify/toxiproxy/v2/cmd/server"
-        build(package, programs.TOXIPROXY_VERSION, programs.built_program("toxiproxy", programs.TOXIPROXY_VERSION))
+    for find, name, version, package in GO_PROGRAMS:
+        if not is_there(find):
+            build(package, version, programs.built_program(name, version))
 
 
 def install_compose_check() -> None:
@@ -256,17 +250,6 @@ def build_folder(source: Path, package: str, program: Path) -> None:
         command = [find_go(), "build", "-C", str(copied), "-ldflags=-s -w", "-o", str(built), package]
         run(command, f"{program.name} could not be built: see Go's words above", environment=environment)
         built.rename(program)
-
-
-def install_helm() -> None:
-    """Build Helm, which renders the chart in deploy/kubernetes/, with Go.
-
-    Raises:
-        InstallError: Go failed.
-    """
-    if not is_there(programs.helm):
-        package = "helm.sh/helm/v3/cmd/helm"
-        build(package, programs.HELM_VERSION, programs.built_program("helm", programs.HELM_VERSION))
 
 
 def build(package: str, version: str, program: Path) -> None:
