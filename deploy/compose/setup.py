@@ -19,9 +19,11 @@ from urllib.parse import urlsplit
 import boto3
 import psycopg2
 from botocore.exceptions import ClientError
-from kafka import KafkaAdminClient
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
 from psycopg2 import sql
+
+from imgpipeline.settings import load_settings
+from imgpipeline.stream.connection import open_admin
 
 RIGHTS = tomllib.loads((Path(__file__).parent / "rights.toml").read_text())
 _ARN = "arn:aws:s3:::"
@@ -92,16 +94,8 @@ def _statement(effect: str, users: Iterable[str], actions: list[str], resources:
 def prepare_topics() -> None:
     """Create the topics, and give each process its rights on them."""
     subprocess.run(["imgpipeline", "topics", "create", "--partitions", os.environ["PARTITIONS"]], check=True)
-    admin = KafkaAdminClient(
-        bootstrap_servers=os.environ["IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS"],
-        security_protocol="SASL_SSL",
-        ssl_cafile=os.environ["IMGPIPELINE_KAFKA_CA_FILE"],
-        sasl_mechanism="SCRAM-SHA-512",
-        sasl_plain_username=os.environ["IMGPIPELINE_KAFKA_USERNAME"],
-        sasl_plain_password=os.environ["IMGPIPELINE_KAFKA_PASSWORD"],
-    )
-    failed = admin.create_acls(list(kafka_rights()))["failed"]
-    admin.close()
+    with open_admin(load_settings()) as admin:
+        failed = admin.create_acls(list(kafka_rights()))["failed"]
     if failed:
         raise SystemExit(f"setup: Kafka refused {len(failed)} rights: {failed[0]}")
     print("setup: each process has its rights on the topics", flush=True)

@@ -10,6 +10,9 @@ from botocore.exceptions import ClientError
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
+from imgpipeline.settings import load_settings
+from imgpipeline.stream.connection import kafka_options
+
 BUCKET = "site"
 
 
@@ -25,15 +28,9 @@ def delete(key: str) -> str:
 
 def announce() -> str:
     """Try to announce a frame."""
-    producer = KafkaProducer(
-        bootstrap_servers=os.environ["IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS"],
-        security_protocol="SASL_SSL",
-        ssl_cafile=os.environ["IMGPIPELINE_KAFKA_CA_FILE"],
-        sasl_mechanism="SCRAM-SHA-512",
-        sasl_plain_username=os.environ["IMGPIPELINE_KAFKA_USERNAME"],
-        sasl_plain_password=os.environ["IMGPIPELINE_KAFKA_PASSWORD"],
-        enable_idempotence=False,  # or the broker refuses the producer before it sees the topic
-    )
+    options = kafka_options(load_settings())
+    # With idempotence, the broker refuses the producer before it sees the topic.
+    producer = KafkaProducer(**options, enable_idempotence=False)
     try:
         producer.send("frames", b"{}").get(timeout=60)
     except KafkaError as error:
