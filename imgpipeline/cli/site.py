@@ -1,7 +1,7 @@
 """`imgpipeline site`: write the folder of a site that runs in containers, and check it before it starts."""
 
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,12 +14,10 @@ from imgpipeline.errors import UsageError
 
 app = typer.Typer()
 
-FolderArgument = Annotated[Path, typer.Argument(help="Folder of the site.", metavar="FOLDER")]
-
 
 @command(app, "init")
 def init(
-    folder: FolderArgument,
+    folder: Annotated[Path, typer.Argument(help="Folder of the site.", metavar="FOLDER")],
     domain: Annotated[str | None, typer.Option(help="Host name of the viewer; dagster.HOST belongs to it.")] = None,
     mail: Annotated[str | None, typer.Option(help="For Let's Encrypt. Default: the proxy's own certificate.")] = None,
     store: Annotated[str | None, typer.Option(help="s3://BUCKET/PREFIX. Default: a server of the site.")] = None,
@@ -43,7 +41,7 @@ def init(
     """
     from imgpipeline.site.folder import SiteAnswers, write_site
 
-    ask = _questions(folder)
+    ask = partial(_answer, asks=_asks(folder))
     answers = SiteAnswers(
         domain=ask("Host name of the site", domain, "localhost"),
         mail=ask("Mail address for Let's Encrypt (empty: own certificate)", mail, ""),
@@ -63,22 +61,20 @@ def init(
         write_text("".join(f"{name}: {value}\n" for name, value in shown.items()))
 
 
-def _questions(folder: Path) -> Callable[[str, str | None, str], str]:
-    """Returns how answers are found: in a folder that exists, no question has an effect any more."""
-    if not (folder / ".env").exists():
-        return _ask
-    note(f"{folder} exists: .env, secrets, sources.toml and rules.toml stay as they are. Options do not change them.")
-    return _given
+def _asks(folder: Path) -> bool:
+    """Tells whether someone can answer questions; in a folder that exists, no answer has an effect any more."""
+    if (folder / ".env").exists():
+        note(
+            f"{folder} exists: .env, secrets, sources.toml and rules.toml stay as they are. Options do not change them."
+        )
+        return False
+    return sys.stdin.isatty()
 
 
-def _ask(question: str, given: str | None, default: str) -> str:
-    """Returns what was given, or the answer of the person at the terminal, if there is one."""
-    if given is not None or not sys.stdin.isatty():
-        return _given(question, given, default)
-    return str(typer.prompt(question, default=default, show_default=bool(default), err=True))
-
-
-def _given(_question: str, given: str | None, default: str) -> str:
+def _answer(question: str, given: str | None, default: str, *, asks: bool) -> str:
+    """Returns what was given, or else the answer of the person at the terminal, or the default."""
+    if given is None and asks:
+        return str(typer.prompt(question, default=default, show_default=bool(default), err=True))
     return default if given is None else given
 
 

@@ -145,13 +145,8 @@ def _environment(answers: SiteAnswers, now: datetime) -> str:
         values |= {"S3_REGION": "us-east-1", "S3_ENDPOINT": endpoint, "LOGS_BUCKET": urlsplit(answers.store).netloc}
     if not own_store or set(answers.sinks) - set(_SINK_SERVERS):
         values["INTERNAL"] = "false"
-    lines = [f"{name}={value}" for name, value in values.items()]
-    return (
-        "\n".join(
-            ["# The settings of this site: docs/deploy.md lists them. No secrets: those are in secrets/.", *lines]
-        )
-        + "\n"
-    )
+    about = "# The settings of this site: docs/deploy.md lists them. No secrets: those are in secrets/.\n"
+    return about + "".join(f"{name}={value}\n" for name, value in values.items())
 
 
 def _sinks(sinks: Sequence[str], files: SecretFiles) -> str:
@@ -175,7 +170,7 @@ def _without_credentials(cameras: Sequence[tuple[str, str]]) -> tuple[Mapping[st
     if len(found) > 1:
         raise UsageError(
             "The cameras have different passwords.",
-            next_step="name one of them here, and the others in sources.toml: docs/sources.md#passwords",
+            next_step="name one of them here, and the others in sources.toml: docs/sources.md#run-all-sources-as-a-service",
         )
     return addresses, "".join(found)
 

@@ -88,8 +88,7 @@ def make_secrets(files: SecretFiles, given: Mapping[str, str], now: datetime) ->
             files.make(f"{name}_ca.pem", authority)
             files.make(f"{name}_server.pem", server)
     password = random_password()
-    hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt()).decode()
-    if files.make("users", f"{FIRST_USER}:{hashed}\n"):
+    if files.make("users", lambda: _page_user(FIRST_USER, password)):
         shown |= {"user": FIRST_USER, "password": password}
     keys = files.folder / "api_keys.json"
     if not keys.exists():
@@ -102,6 +101,11 @@ def _s3_users(files: SecretFiles) -> str:
     """Returns the accounts of the S3 server, in versitygw's form."""
     accounts = {user: {"access": user, "secret": files.read(f"s3_secret_{user}"), "role": "user"} for user in S3_USERS}
     return json.dumps({"accessAccounts": accounts}, indent=2)
+
+
+def _page_user(name: str, password: str) -> str:
+    """Returns a line of the proxy's file of users: bcrypt, as htpasswd makes it."""
+    return f"{name}:{bcrypt.hashpw(password.encode(), bcrypt.gensalt()).decode()}\n"
 
 
 def _mqtt_user(name: str, password: str) -> str:
