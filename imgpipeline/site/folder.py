@@ -170,7 +170,7 @@ def _without_credentials(cameras: Sequence[tuple[str, str]]) -> tuple[Mapping[st
     if len(found) > 1:
         raise UsageError(
             "The cameras have different passwords.",
-            next_step="name one of them here, and the others in sources.toml: docs/sources.md#run-all-sources-as-a-service",
+            next_step="give cameras with one password here, and the others in sources.toml (docs/sources.md)",
         )
     return addresses, "".join(found)
 

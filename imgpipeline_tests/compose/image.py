@@ -1,5 +1,6 @@
 """Runs the steps of the Dockerfile's first stage in a sandbox: what they install is what the image holds."""
 
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DOCKERFILE = CHECKOUT / "deploy" / "docker" / "Dockerfile"
+ENTRYPOINT_FILE = DOCKERFILE.with_name("entrypoint.sh")
 
 
 def build_image(root: Path) -> Path:
@@ -35,8 +37,15 @@ def build_image(root: Path) -> Path:
             sandbox = ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--bind", str(opt), "/opt"]
             sandbox += ["--tmpfs", tempfile.gettempdir(), "--chdir", "/opt/build", "--setenv", "PATH", path]
             subprocess.run([*sandbox, "sh", "-c", words], check=True)
-    shutil.copy(CHECKOUT / "deploy" / "docker" / "entrypoint.sh", opt / "imgpipeline" / "entrypoint.sh")
+    shutil.copy(ENTRYPOINT_FILE, opt / "imgpipeline" / "entrypoint.sh")
     return opt / "imgpipeline"
+
+
+def image_entrypoint() -> list[str]:
+    """Return the entry point of the image."""
+    found = re.search(r"^ENTRYPOINT (\[.*\])$", DOCKERFILE.read_text(), re.MULTILINE)
+    assert found is not None
+    return list(json.loads(found[1]))
 
 
 def first_stage() -> Iterator[tuple[str, str]]:

@@ -1,7 +1,6 @@
 """A compose project as docker compose reads it."""
 
 import json
-import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -71,16 +70,8 @@ def in_order(services: Mapping[str, Service]) -> Iterator[Service]:
     """Yield the services so that each comes after those that it waits for."""
     done: set[str] = set()
     while len(done) < len(services):
-        ready = [each for each in services.values() if each.name not in done and set(each.needs) <= done | set()]
+        ready = [each for each in services.values() if each.name not in done and set(each.needs) <= done]
         if not ready:
             raise ValueError(f"services wait for each other: {sorted(set(services) - done)}")
         yield from ready
         done |= {each.name for each in ready}
-
-
-def image_entrypoint() -> list[str]:
-    """Return the entry point of our own image, from its Dockerfile."""
-    text = (Path(__file__).resolve().parents[2] / "deploy" / "docker" / "Dockerfile").read_text()
-    found = re.search(r"^ENTRYPOINT (\[.*\])$", text, re.MULTILINE)
-    assert found is not None
-    return list(json.loads(found[1]))

@@ -1,5 +1,6 @@
 """Starts and ends the services of a site, and asks for their health, as docker compose does."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -59,7 +60,8 @@ class Site:
         process = self.processes.pop(name)
         began = time.monotonic()
         for pid in _below(process.pid):
-            _send(pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
         try:
             process.wait(_END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -114,18 +116,10 @@ class Site:
 
 def _below(pid: int) -> list[int]:
     """Return the processes inside a sandbox, but not the sandbox itself, which ends with them."""
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    inner = [int(each) for each in children.read_text().split()] if children.exists() else []
+    inner = _children(pid)
     return [grandchild for child in inner for grandchild in _children(child)] or inner or [pid]
 
 
 def _children(pid: int) -> list[int]:
     path = Path(f"/proc/{pid}/task/{pid}/children")
     return [int(each) for each in path.read_text().split()] if path.exists() else []
-
-
-def _send(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return

@@ -5,7 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from imgpipeline_tests.compose.project import Service, image_entrypoint
+from imgpipeline_tests.compose.image import CHECKOUT, ENTRYPOINT_FILE, image_entrypoint
+from imgpipeline_tests.compose.project import Service
 from imgpipeline_tests.servers import programs
 
 NOT_RUN = (
@@ -16,7 +17,6 @@ NOT_RUN = (
 )
 """What the site test cannot do without a container engine."""
 
-_CHECKOUT = Path(__file__).resolve().parents[2]
 _ETC = ("ssl", "ca-certificates", "alternatives", "fonts", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime",
         "java-17-openjdk", "nsswitch.conf", "mime.types", "magic", "protocols", "services")  # fmt: skip
 _KAFKA_PROGRAMS = {
@@ -79,7 +79,7 @@ class Sandboxes:
         words = ["bwrap", "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--clearenv"]
         words += [*_bind("/usr"), "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib"]
         words += ["--symlink", "usr/lib64", "/lib64", "--symlink", "usr/sbin", "/sbin"]
-        words += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm"]  # noqa: S108 - as a container has it
+        words += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm"]  # noqa: S108 - as in a container
         for name in _ETC:
             words += _bind(f"/etc/{name}") if Path("/etc", name).exists() else []
         for name in self._etc:
@@ -112,18 +112,10 @@ class Sandboxes:
         """Return what the image holds besides the system."""
         image = service.given["image"].rpartition(":")[0]
         if image == "imgpipeline":
-            home = Path(sys.base_prefix)
-            entry = _CHECKOUT / "deploy" / "docker" / "entrypoint.sh"
-            words = [*_bind(home), *_bind(sys.prefix), *_bind(_CHECKOUT / "imgpipeline"), *_bind(_CHECKOUT / "models")]
-            return [
-                *words,
-                *_bind(_CHECKOUT / "deploy"),
-                "--dir",
-                "/var/lib/imgpipeline",
-                "--ro-bind",
-                str(entry),
-                image_entrypoint()[0],
-            ]
+            folders = (sys.base_prefix, sys.prefix, *(CHECKOUT / name for name in ("imgpipeline", "models", "deploy")))
+            words = [word for folder in folders for word in _bind(folder)]
+            words += ["--dir", "/var/lib/imgpipeline", "--ro-bind", str(ENTRYPOINT_FILE), image_entrypoint()[0]]
+            return words
         if image == "apache/kafka":
             words = ["--ro-bind", str(self._images / "kafka"), "/opt/kafka/bin"]
             for jar in programs.kafka_jars().glob("*.jar"):  # one by one: only root may enter their folder
@@ -161,12 +153,8 @@ def _with_open_parents(words: list[str]) -> list[str]:
     kinds = {"--ro-bind": 2, "--bind": 2, "--tmpfs": 1}
     targets = [Path(words[at + kinds[word]]) for at, word in enumerate(words) if word in kinds]
     parents = sorted({parent for target in targets for parent in target.parents if len(parent.parts) > 1})
-    made = [
-        word
-        for parent in parents
-        if not parent.is_relative_to("/usr")
-        for word in ("--perms", "0755", "--dir", str(parent))
-    ]
+    outside = [str(parent) for parent in parents if not parent.is_relative_to("/usr")]
+    made = [word for parent in outside for word in ("--perms", "0755", "--dir", parent)]
     return [words[0], *made, *words[1:]]
 
 
