@@ -7,6 +7,7 @@ what a writer was told it has put is what the chain holds there, unless it was d
 """
 
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 import pytest
 from hypothesis import settings
@@ -167,7 +168,7 @@ class TestMending(MendingMachine.TestCase):
 
 class TestMendingForLong(MendingMachine.TestCase):
     settings = settings(max_examples=examples(150), stateful_step_count=30)
-    pytestmark = (pytest.mark.fault(40), pytest.mark.slow)
+    pytestmark: ClassVar = [pytest.mark.fault(40), pytest.mark.slow]
 
 
 @pytest.mark.fault(40)
