@@ -95,10 +95,12 @@ def test_a_job_can_be_stopped(client):
     assert client.get("/jobs/absent").status_code == 404
 
 
+@pytest.mark.slow
 def test_a_job_continues_after_a_restart_with_the_same_times(playing):
     with serving(playing.settings) as client:
-        location = client.post("/start/uav", params={"interval_s": 0.3}).headers["location"]
-        wait_until(lambda: len(played(playing)) >= 3, limit_s=60, what="the first frames")
+        location = client.post("/start/uav", params={"interval_s": 1}).headers["location"]
+        # The job says what it has sent. Reading the topic can outlast the job on a busy machine.
+        wait_until(lambda: client.get(location).json()["sent"] >= 1, limit_s=60, what="the first frame")
     before = played(playing)
     assert len(before) < FRAMES
     with serving(playing.settings) as client:
@@ -106,7 +108,7 @@ def test_a_job_continues_after_a_restart_with_the_same_times(playing):
     frames = played(playing)
     assert [frame.frame_number for frame in frames] == list(range(FRAMES))
     steps = {(after.timestamp - frame.timestamp).total_seconds() for frame, after in pairwise(frames)}
-    assert steps == {0.3}
+    assert steps == {1.0}
 
 
 def test_a_job_whose_progress_cannot_be_stored_ends(playing):
