@@ -9,9 +9,10 @@ Each constant names its source. Figures of docs/performance.json come from two c
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from itertools import starmap
+from math import ceil, log10
 from pathlib import Path
 
 from benchmarks.report import Table
@@ -23,10 +24,8 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "scale.md"
 _PLACE = re.compile(r"(<!-- sizes -->\n).*?(<!-- end of sizes -->)", re.DOTALL)
 _DAY_S = 86_400
 
-CORES_A_MACHINE = 16
-"""Assumed."""
-CORES_A_LANE = 2
-"""Of the machine of docs/performance.json."""
+CORES_A_MACHINE, CORES_A_LANE = 16, 2
+"""Assumed; that of docs/performance.json."""
 LANE_FRAMES_A_S = 107.5
 """docs/performance.json, classic: YOLOX-nano with Kafka and S3 server on the same two cores, the slower processor."""
 RTSP_FRAMES_A_S = 213.0
@@ -34,15 +33,17 @@ RTSP_FRAMES_A_S = 213.0
 HEADROOM = 1.5
 """Assumed: after an outage, detection catches up in twice the time of the outage."""
 PARTITIONS_A_LANE = 3
-"""Assumed: as docs/site.md, so that lanes can be added later."""
+"""Assumed, so that lanes can be added later."""
 IMAGE_BYTES = 60_000
 """docs/site.md, Sizing: 640x360, JPEG quality 90."""
 TABLE_BYTES_A_FRAME = 122
 """docs/performance.json, growth."""
 OFFSETS_OF_INDEX = 1_000
-"""contracts/keys.py: one object of the day index per 1,000 offsets of a partition."""
+"""docs/site.md, Sizing: one object of the day index per 1,000 offsets of a partition."""
 READS_A_SEGMENT = 2
 """By the day tables, and by the bundles."""
+RUN_CPU_S = 2.49
+"""docs/performance.json, idle: a detection run with nothing to read."""
 BUILD_S_A_FRAME = 8.62e-6
 """docs/performance.json, batch: a day of 1,000,000 frames in long segments, on two cores."""
 BUILD_S_A_SEGMENT = 16.18 / 16_000
@@ -51,23 +52,16 @@ REQUESTS_OF_BUILD_A_CHAIN = 4
 """`--measure`: requests of a build for each chain, besides one for each segment."""
 REWRITE_S_A_FRAME = 1.78 / (64_000 * 5)
 """docs/performance.json, growth: the build after one more segment of a day of 64,000 segments of 5 frames."""
-SERVICES_GB = 0.32 + 0.11 + 2 * 0.17 + 0.15 + 0.28
-"""docs/site.md, Sizing: code server and proxy, daemon and web server, sources, viewer."""
-RUN_GB = 0.27
-CAMERA_GB = 0.086
-"""docs/site.md, Sizing."""
+SERVICES_GB, RUN_GB, CAMERA_GB = 0.32 + 0.11 + 2 * 0.17 + 0.15 + 0.28, 0.27, 0.086
+"""docs/site.md, Sizing; the services are code server and proxy, daemon and web server, sources, viewer."""
 SITE_EVENT_BYTES_A_DAY = 16e6 * 24
 """docs/site.md, Sizing: PostgreSQL of a site with one lane, at any rate of frames."""
-RUN_EVENT_BYTES = 9_400
-"""`--measure`: the events of a run without reports, executed in one process."""
-REPORT_EVENT_BYTES = 1_840
-"""`--measure`: the materialization that each lane reports once a minute."""
+RUN_EVENT_BYTES, REPORT_EVENT_BYTES = 9_400, 1_840
+"""`--measure`: events of a run without reports, in one process; the materialization by each lane once a minute."""
 TICK_S = 5
 """defs/frames_sensor.py."""
 REQUESTS_A_CHAIN_END = 2
 """`--measure`: one listing and one read, to find the end of a chain."""
-DECIDE_S_A_PAIR = 0.6e-6
-"""`--measure`: seconds of the decision for each pair of a lane and a partition."""
 TICK_S_A_CHAIN = 0.0037
 """`--measure`: seconds of the sensor for each end, on two cores with the S3 server."""
 PUT_USD, GET_USD = 5e-6, 4e-7
@@ -87,6 +81,7 @@ class Site:
 
     @property
     def frames_a_s(self) -> float:
+        """Frames per second of all cameras."""
         return self.frames_a_day / _DAY_S
 
     @property
@@ -96,6 +91,7 @@ class Site:
 
     @property
     def partitions(self) -> int:
+        """Partitions of the topic."""
         return self.lanes * PARTITIONS_A_LANE
 
     @property
@@ -111,18 +107,22 @@ class Site:
 
     @property
     def max_run_s(self) -> float:
+        """Recommended `IMGPIPELINE_MAX_RUN_S`."""
         return LONG_RUN_S if self.lanes > MANY_LANES else DEFAULTS["max_run_s"].default
 
     @property
     def commit_interval_s(self) -> float:
+        """Recommended `IMGPIPELINE_COMMIT_INTERVAL_S`."""
         return LONG_COMMIT_INTERVAL_S if self.partitions > MANY_PARTITIONS else DEFAULTS["commit_interval_s"].default
 
     @property
     def redetect_part_frames(self) -> int:
+        """Recommended `IMGPIPELINE_REDETECT_PART_FRAMES`."""
         return max(DEFAULTS["redetect_part_frames"].default, ceil(self.frames_a_day / CATALOGUE_PARTS))
 
     @property
     def runs_a_day(self) -> float:
+        """Detection runs."""
         return self.lanes * _DAY_S / self.max_run_s
 
     @property
@@ -139,41 +139,14 @@ class Site:
         return max(min(by_time, self.frames_a_day), fewest)
 
     @property
-    def chain_ends_a_tick(self) -> float:
-        """Chains whose ends the sensor reads in one tick."""
-        return min(self.busy_partitions, MOST_ASKED + OTHERS_ASKED)
-
-    @property
     def ledger_requests_a_day(self) -> tuple[float, float]:
-        """Writes and listings, and reads."""
-        searches = self.chain_ends_a_tick * _DAY_S / TICK_S
+        """Writes and listings, and reads; the sensor reads the ends of some chains in each tick."""
+        searches = min(self.busy_partitions, MOST_ASKED + OTHERS_ASKED) * _DAY_S / TICK_S
         writes = self.segments_a_day + self.frames_a_day / OFFSETS_OF_INDEX + searches
         return writes, READS_A_SEGMENT * self.segments_a_day + searches * (REQUESTS_A_CHAIN_END - 1)
 
-    @property
-    def ledger_usd_a_day(self) -> float:
-        writes, reads = self.ledger_requests_a_day
-        return writes * PUT_USD + reads * GET_USD
 
-    @property
-    def images_usd_a_day(self) -> float:
-        """One PUT by its source and one GET by its detection run."""
-        return self.frames_a_day * (PUT_USD + GET_USD)
-
-    @property
-    def memory_gb(self) -> float:
-        """Of all processes but table builds."""
-        return SERVICES_GB + self.lanes * RUN_GB + self.cameras * CAMERA_GB
-
-    @property
-    def build_s(self) -> float:
-        """A whole day from its segments, on two cores."""
-        return build_s(self.frames_a_day, self.segments_a_day)
-
-
-SITES = tuple(Site(cameras, frames) for cameras, frames in (
-    (1, 1e6), (10, 1e6), (10, 1e7), (100, 1e7), (100, 1e8), (1_000, 1e8), (1_000, 1e9)
-))  # fmt: skip
+SITES = tuple(starmap(Site, ((1, 1e6), (10, 1e6), (10, 1e7), (100, 1e7), (100, 1e8), (1_000, 1e8), (1_000, 1e9))))
 """Each rate with as few cameras as can make it at 12 frames/s, and with ten times as many."""
 
 
@@ -184,58 +157,28 @@ def build_s(frames: float, segments: float) -> float:
 
 def tables() -> list[Table]:
     """Returns the tables of docs/scale.md."""
-    return [_needs(), _requests(), _settings(), _limits()]
+    return [_by_site(caption, columns) for caption, columns in _TABLES.items()] + [_limits()]
 
 
-def _needs() -> Table:
-    columns = ("cameras", "frames a day", "frames/s", "partitions", "lanes", "machines: detection", "RTSP sources",
-               "memory", "images a day", "tables a day", "a whole day's build")  # fmt: skip
-    rows = [
-        (*_size(site), f"{site.frames_a_s:,.0f}", f"{site.partitions:,}", f"{site.lanes:,}", *map(str, site.machines),
-         f"{site.memory_gb:,.0f} GB", _bytes(site.frames_a_day * IMAGE_BYTES),
-         _bytes(site.frames_a_day * TABLE_BYTES_A_FRAME), _duration(site.build_s))
-        for site in SITES
-    ]  # fmt: skip
-    return Table(columns, rows, "What a site needs:")
-
-
-def _requests() -> Table:
-    columns = ("cameras", "frames a day", "runs a day", "Dagster's database a day", "segments a day",
-               "ledger's requests a day", "USD a day: ledger", "images")  # fmt: skip
-    rows = [
-        (*_size(site), f"{site.runs_a_day:,.0f}", _bytes(site.event_bytes_a_day), _count(site.segments_a_day),
-         _count(sum(site.ledger_requests_a_day)), f"{site.ledger_usd_a_day:,.2f}", f"{site.images_usd_a_day:,.2f}")
-        for site in SITES
-    ]  # fmt: skip
-    return Table(columns, rows, "What it does in a day, with the settings of the next table:")
-
-
-def _settings() -> Table:
-    names = ("LANES", "MAX_RUN_S", "COMMIT_INTERVAL_S", "REDETECT_PART_FRAMES")
-    columns = ("cameras", "frames a day", *(f"`IMGPIPELINE_{name}`" for name in names), "detection's `limit`")
-    rows = [
-        (*_size(site), str(site.lanes), f"{site.max_run_s:g}", f"{site.commit_interval_s:g}",
-         str(site.redetect_part_frames), str(max(16, site.lanes)))
-        for site in SITES
-    ]  # fmt: skip
-    return Table(columns, rows, "The settings to use, and the `limit` of detection in `dagster.yaml`:")
+def _by_site(caption: str, columns: Mapping[str, Callable[[Site], str]]) -> Table:
+    all_columns = {"cameras": lambda site: f"{site.cameras:,}", "frames a day": _frames, **columns}
+    rows = [[column(site) for column in all_columns.values()] for site in SITES]
+    return Table(list(all_columns), rows, caption)
 
 
 def _limits() -> Table:
     most = DEFAULTS["takeover_s"].default * MOST_ASKED / TICK_S
     ticks = TICK_S_A_CHAIN * (MOST_ASKED + OTHERS_ASKED)
     lanes = 1_000 * LANE_FRAMES_A_S / HEADROOM * _DAY_S
-    a_lane = (_DAY_S / DEFAULTS["max_run_s"].default) * RUN_EVENT_BYTES
+    runs = MANY_LANES * _DAY_S / DEFAULTS["max_run_s"].default
     segments_usd = _DAY_S * (PUT_USD + READS_A_SEGMENT * GET_USD)
     rows = [
         ("lanes", f"{LANE_FRAMES_A_S:g} frames/s for each, on two cores", f"{_count(lanes)} frames a day (1,000 lanes)",
          "a GPU for each lane, or several sites"),
         ("sensor", f"reads {MOST_ASKED} ends in a tick of {TICK_S} s, {ticks:.1f} s", f"{most:,.0f} partitions",
-         "it sees progress too late and takes over healthy runs: raise `IMGPIPELINE_TAKEOVER_S`"),
-        ("sensor's decision", f"{DECIDE_S_A_PAIR * 1e6:g} s for 1,000 lanes and 1,000 partitions",
-         f"{TICK_S / DECIDE_S_A_PAIR / 1e3:,.0f} partitions with 1,000 lanes", "ticks take longer than their interval"),
-        ("runs", f"{_bytes(a_lane)} of events a day for each lane with runs of 15 minutes", f"{MANY_LANES} lanes",
-         "Dagster's database grows by the run: raise `IMGPIPELINE_MAX_RUN_S`"),
+         "it may see progress too late and take over healthy runs: raise `IMGPIPELINE_TAKEOVER_S`"),
+        ("runs", f"{RUN_CPU_S} CPU s to start, {_bytes(RUN_EVENT_BYTES)} of events",
+         f"{MANY_LANES} lanes: {runs:,.0f} runs a day of 15 minutes", "raise `IMGPIPELINE_MAX_RUN_S`"),
         ("reports", f"{_bytes(_DAY_S / 60 * REPORT_EVENT_BYTES)} of events a day for each lane", "no limit",
          "delete old runs ([Housekeeping](site.md#housekeeping))"),
         ("segments", f"{segments_usd:.2f} USD a day for each partition", f"{MANY_PARTITIONS} partitions",
@@ -246,13 +189,13 @@ def _limits() -> Table:
          f"{_count(_DAY_S / 24 / REWRITE_S_A_FRAME)} frames a day: one build an hour",
          "queries read newer frames from the ledger, which takes longer"),
         ("images", f"{(PUT_USD + GET_USD) * 1e6:.2f} USD and {_bytes(IMAGE_BYTES * 1e6)} for 10^6 frames",
-         "no limit; costs more than all else", "`IMGPIPELINE_KEEP_IMAGES_DAYS`, a store without a price per request, or gates"),
+         "no limit; costs more than all else", "a store without a price for requests; gates"),
     ]  # fmt: skip
     return Table(("part", "figure", "ends at", "then"), rows, "Where each part ends:")
 
 
-def _size(site: Site) -> tuple[str, str]:
-    return f"{site.cameras:,}", _count(site.frames_a_day)
+def _frames(site: Site) -> str:
+    return f"10^{log10(site.frames_a_day):.0f}"
 
 
 def _count(number: float) -> str:
@@ -268,6 +211,40 @@ def _bytes(number: float) -> str:
 
 def _duration(seconds: float) -> str:
     return f"{seconds:,.0f} s" if seconds < 600 else f"{seconds / 3600:,.1f} h"
+
+
+def _usd(writes: float, reads: float) -> str:
+    return f"{writes * PUT_USD + reads * GET_USD:,.2f}"
+
+
+_TABLES: Mapping[str, Mapping[str, Callable[[Site], str]]] = {
+    "What a site needs:": {
+        "frames/s": lambda site: f"{site.frames_a_s:,.0f}",
+        "partitions": lambda site: f"{site.partitions:,}",
+        "lanes": lambda site: f"{site.lanes:,}",
+        "machines: detection": lambda site: str(site.machines[0]),
+        "RTSP sources": lambda site: str(site.machines[1]),
+        "memory": lambda site: f"{SERVICES_GB + site.lanes * RUN_GB + site.cameras * CAMERA_GB:,.0f} GB",
+        "images a day": lambda site: _bytes(site.frames_a_day * IMAGE_BYTES),
+        "tables a day": lambda site: _bytes(site.frames_a_day * TABLE_BYTES_A_FRAME),
+        "a whole day's build": lambda site: _duration(build_s(site.frames_a_day, site.segments_a_day)),
+    },
+    "What it does in a day, with the settings of the next table:": {
+        "runs": lambda site: f"{site.runs_a_day:,.0f}",
+        "events of Dagster": lambda site: _bytes(site.event_bytes_a_day),
+        "segments": lambda site: _count(site.segments_a_day),
+        "requests of the ledger": lambda site: _count(sum(site.ledger_requests_a_day)),
+        "their cost, USD": lambda site: _usd(*site.ledger_requests_a_day),
+        "cost of a PUT and a GET for each image, USD": lambda site: _usd(site.frames_a_day, site.frames_a_day),
+    },
+    "The settings to use, and the `limit` of detection in `dagster.yaml`:": {
+        "`IMGPIPELINE_LANES`": lambda site: str(site.lanes),
+        "`IMGPIPELINE_MAX_RUN_S`": lambda site: f"{site.max_run_s:g}",
+        "`IMGPIPELINE_COMMIT_INTERVAL_S`": lambda site: f"{site.commit_interval_s:g}",
+        "`IMGPIPELINE_REDETECT_PART_FRAMES`": lambda site: str(site.redetect_part_frames),
+        "`limit`": lambda site: str(max(16, site.lanes)),
+    },
+}
 
 
 def render(page: str, filled: Sequence[Table]) -> str:

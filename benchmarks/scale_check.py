@@ -26,7 +26,6 @@ from imgpipeline.detect.sensor_memory import MOST_ASKED, OTHERS_ASKED
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
-from imgpipeline.stream.lanes import decide
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.faults.counting_relay import CountingRelay
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
@@ -36,8 +35,6 @@ from imgpipeline_tests.servers.s3_server import S3Server
 _PARTITIONS = 1_000
 _FRAMES, _SEGMENT_FRAMES = 100_000, 10
 _REPORTS = 100
-_LANES = 100
-_DECIDE_RUNS = 5
 
 
 def measure_scale() -> Table:
@@ -75,7 +72,7 @@ def _site(folder: Path) -> Iterator[tuple[Settings, CountingRelay]]:
 
 
 def _sensor(settings: Settings, relay: CountingRelay) -> Iterator[tuple[str, float, float]]:
-    """Lets the sensor look until it knows all partitions, and measures one more look and its decision."""
+    """Lets the sensor look until it knows all partitions, and measures one more look."""
     watcher, store, ticks = FramesWatcher(), open_store(settings), 1
     views, problems = watcher.look(settings, store, utc_now())
     while len(views) < _PARTITIONS:
@@ -90,13 +87,6 @@ def _sensor(settings: Settings, relay: CountingRelay) -> Iterator[tuple[str, flo
     took_s, ends = time.perf_counter() - began_s, MOST_ASKED
     yield "requests of a tick", sum(relay.requests.values()), ends * scale.REQUESTS_A_CHAIN_END
     yield "seconds of a tick, Kafka included", took_s, (ends + OTHERS_ASKED) * scale.TICK_S_A_CHAIN
-    began_s = time.perf_counter()
-    for _ in range(_DECIDE_RUNS):
-        decided = decide(views, [], [], lanes=_LANES, takeover_s=settings.takeover_s, retry_pause_s=10, now=utc_now())
-    if len(decided.starts) != _LANES:
-        raise RuntimeError(f"expected a run for each of {_LANES} lanes, got {len(decided.starts)}")
-    took_s = (time.perf_counter() - began_s) / _DECIDE_RUNS
-    yield f"seconds to decide about {_LANES} lanes", took_s, _LANES * _PARTITIONS * scale.DECIDE_S_A_PAIR
 
 
 def _day(settings: Settings, relay: CountingRelay) -> Iterator[tuple[str, float, float]]:
@@ -113,34 +103,26 @@ def _day(settings: Settings, relay: CountingRelay) -> Iterator[tuple[str, float,
     yield "seconds of the day's build", took_s, scale.build_s(_FRAMES, segments)
 
 
+@dg.op
+def report_often(context: dg.OpExecutionContext) -> None:
+    """Reports as a lane does in 100 minutes."""
+    for event in list(materializations(LaneReport((DAY,), (), 60_000, 0, 60, 12, 100.0, 0.8, 1.3))) * _REPORTS:
+        context.log_event(event)
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def detect() -> None:
+    """A run that only reports."""
+    report_often()
+
+
 def _events(folder: Path) -> Iterator[tuple[str, float, float]]:
-    """Runs a job with and without reports, and measures the events in Dagster's storage."""
+    """Measures the events of a run in Dagster's storage, those of its reports apart."""
     logging.disable(logging.DEBUG)  # Dagster prints each event
-    report = LaneReport((DAY,), (), 60_000, 0, 60, 12, 100.0, 0.8, 1.3)
-
-    def run(name: str, reports: int) -> float:
-        @dg.op
-        def follow_lane(context: dg.OpExecutionContext) -> None:
-            for _ in range(reports):
-                for event in materializations(report):
-                    context.log_event(event)
-
-        @dg.job(executor_def=dg.in_process_executor)
-        def detect() -> None:
-            follow_lane()
-
-        (folder / name).mkdir()
-        with dg.DagsterInstance.local_temp(str(folder / name)) as instance:
-            detect.execute_in_process(instance=instance)
-        files = [file for file in (folder / name).rglob("history/runs/*.db") if file.name != "index.db"]
-        return sum(_event_bytes(file) for file in files)
-
-    bare = run("bare", 0)
+    with dg.DagsterInstance.local_temp(str(folder)) as instance:
+        run_id = detect.execute_in_process(instance=instance).run_id
+    sums = "SELECT sum(length(event)) FROM event_logs GROUP BY dagster_event_type IS 'ASSET_MATERIALIZATION' ORDER BY 1"
+    with contextlib.closing(sqlite3.connect(folder / "history" / "runs" / f"{run_id}.db")) as connection:
+        (bare,), (reports,) = connection.execute(sums).fetchall()
     yield "bytes of a run's events", bare, scale.RUN_EVENT_BYTES
-    yield "bytes of a report", (run("reporting", _REPORTS) - bare) / _REPORTS, scale.REPORT_EVENT_BYTES
-
-
-def _event_bytes(file: Path) -> float:
-    with contextlib.closing(sqlite3.connect(file)) as connection:
-        [found] = connection.execute("SELECT coalesce(sum(length(event)), 0) FROM event_logs").fetchone()
-    return float(found)
+    yield "bytes of a report", reports / _REPORTS, scale.REPORT_EVENT_BYTES
