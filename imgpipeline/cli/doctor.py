@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
@@ -30,10 +31,13 @@ from imgpipeline.contracts.times import format_time, utc_now
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, LedgerError
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.settings.loading import unknown_settings
+from imgpipeline.settings.sizes import advise
 from imgpipeline.settings.variables import variables
 
 LIMIT_S = 25.0
 """Time limit of the checks."""
+_MOST_SKEW_S = 10.0
+"""Difference of two clocks that needs no warning."""
 _SETTINGS_OF = {
     "Kafka": "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS",
     "object store": "IMGPIPELINE_STORE_URL and IMGPIPELINE_S3_ENDPOINT",
@@ -41,21 +45,26 @@ _SETTINGS_OF = {
 }
 
 
+Status = Literal["ok", "warning", "failed", "not checked"]
+
+
 @dataclass(frozen=True, slots=True)
 class CheckResult:
     """What one check found."""
 
     name: str
-    status: Literal["ok", "warning", "failed", "not checked"]
-    """`warning`: works, but some setting has no effect. `not checked`: an earlier check failed."""
+    status: Status
+    """`warning`: works, but something should be changed. `not checked`: an earlier check failed."""
     message: str
     next_step: str | None
     """None if nothing needs to be done."""
     took_s: float
 
 
-Check = Callable[[Settings], Iterator[tuple[str, str]]]
-"""Yields the name of each check with its finding; raises an error if something is wrong."""
+Finding = tuple[str, str] | tuple[str, str, str]
+"""The name of a check, what it found, and for a warning what to do."""
+Check = Callable[[Settings], Iterator[Finding]]
+"""Yields a finding of each check; raises an error if something is wrong."""
 
 
 def run_checks(settings: Settings, checks: Mapping[tuple[str, ...], Check]) -> list[CheckResult]:
@@ -89,14 +98,14 @@ def _run_one(settings: Settings, names: tuple[str, ...], check: Check) -> list[C
     results: list[CheckResult] = []
     began = time.monotonic()
 
-    def add(status: Literal["ok", "failed", "not checked"], message: str, next_step: str | None = None) -> None:
+    def add(status: Status, message: str, next_step: str | None = None) -> None:
         took_s = round(time.monotonic() - began, 3) if status != "not checked" else 0.0
         results.append(CheckResult(names[len(results)], status, message, next_step, took_s))
 
     try:
-        for name, message in check(settings):
+        for name, message, *steps in check(settings):
             assert name == names[len(results)]  # noqa: S101 - a check yields only its own names
-            add("ok", message)
+            add("warning" if steps else "ok", message, "; ".join(steps) or None)
     except ImgpipelineError as error:
         add("failed", error.message, error.next_step)
     except Exception as error:  # noqa: BLE001 - the boundary of one check: recorded, and the others continue
@@ -106,8 +115,8 @@ def _run_one(settings: Settings, names: tuple[str, ...], check: Check) -> list[C
     return results
 
 
-def check_kafka(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Checks that the broker accepts the login, and that the topics exist."""
+def check_kafka(settings: Settings) -> Iterator[Finding]:
+    """Checks that the broker accepts the login, that the topics exist, and that the settings suit their partitions."""
     from imgpipeline.stream.connection import open_admin
     from imgpipeline.stream.log import ask_logs
 
@@ -117,10 +126,12 @@ def check_kafka(settings: Settings) -> Iterator[tuple[str, str]]:
         logs = ask_logs(admin, settings)
         for why in logs.unreadable.values():
             raise why
-        yield "topic", "; ".join(_describe_topic(topic, logs.ranges) for topic in settings.kafka_topics)
+        described = "; ".join(_describe_topic(topic, logs.ranges) for topic in settings.kafka_topics)
+        advice = advise(settings, len(logs.ranges))
+        yield ("topic", described, f"{'; '.join(advice)} (docs/scale.md)") if advice else ("topic", described)
 
 
-def check_detection(settings: Settings, lag_s: float | None = None) -> Iterator[tuple[str, str]]:
+def check_detection(settings: Settings, lag_s: float | None = None) -> Iterator[Finding]:
     """Checks Kafka, then that no partition stops, no run fails, and no unread record is older than `lag_s`."""
     from imgpipeline.detect.state import read_progress, read_state
     from imgpipeline.objectstore import open_store
@@ -151,13 +162,21 @@ def _describe_topic(topic: str, logs: "Sequence[LogRange]") -> str:
     return f"{topic}: {counted(len(own), 'partition')}, {counted(records, 'offset')}"
 
 
-def check_object_store(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Checks that the store can be written and read, and that one of several create-only writers wins."""
+def check_object_store(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Iterator[Finding]:
+    """Checks that the store can be written and read, that one of several create-only writers wins, and its clock."""
     from imgpipeline.objectstore import open_store
-    from imgpipeline.objectstore.client import check_store
+    from imgpipeline.objectstore.client import check_store, measure_clock
 
-    check_store(open_store(settings, patience_s=STORE_PATIENCE_S))
-    yield "object store", f"{settings.store_url} can be listed, written and read; create-only writes work"
+    store = open_store(settings, patience_s=STORE_PATIENCE_S)
+    check_store(store)
+    found = f"{settings.store_url} can be listed, written and read; create-only writes work"
+    ahead_s = measure_clock(store, clock)
+    if abs(ahead_s) <= _MOST_SKEW_S:
+        yield "object store", found
+    else:
+        side = "ahead of" if ahead_s > 0 else "behind"
+        step = "set the clocks of all machines by NTP (`timedatectl set-ntp true`); docs/scale.md says what reads them"
+        yield "object store", f"{found}; this machine's clock is {abs(ahead_s):.0f} s {side} the store's", step
 
 
 def check_model(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -314,7 +333,7 @@ def health(
     results = run_checks(
         load_settings(), {("Kafka", "topic", "detection"): detection, ("object store",): check_object_store}
     )
-    problems = {result.name: result.message for result in results if result.status != "ok"}
+    problems = {result.name: result.message for result in results if result.status not in ("ok", "warning")}
     if supervisor is not None:
         problems |= _supervisor_problems(supervisor)
     if as_json:

@@ -22,7 +22,8 @@ from imgpipeline.ledger.reading import ChainEnd, find_ends, list_chains
 from imgpipeline.ledger.segment import DamagedSegmentError
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
-_RECENT = timedelta(minutes=2)
+_RECENT = timedelta(minutes=4)
+"""Two minutes, and two more for the clock of another machine."""
 
 
 class ExpiredRecordsError(LedgerError):

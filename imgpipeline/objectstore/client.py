@@ -25,6 +25,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import LocalStore, MemoryStore, S3Store
 
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.contracts.urls import as_s3_url, folder_of
 from imgpipeline.errors import ConfigurationError, PermanentError, TransientError, UsageError
 from imgpipeline.objectstore.failures import (
@@ -541,3 +542,25 @@ def check_store(store: ObjectStore) -> None:
             f"{store.url} let {len(won)} of {_CONTENDERS} writers create the same object; exactly one must succeed.",
             next_step="use a store that honours If-None-Match: * on PUT (AWS S3, MinIO, versitygw, a local folder)",
         )
+
+
+def measure_clock(store: ObjectStore, clock: Callable[[], datetime] = utc_now) -> float:
+    """Returns how many seconds this machine's clock is ahead of the store's; 0 if they agree within a second.
+
+    Raises:
+        ForbiddenError: The credentials are refused.
+        TransientError: The store does not answer.
+    """
+    key = f"probes/clock-{uuid4().hex}"
+    before = clock()
+    store.put(key, b"")
+    after = clock()
+    written = store.head(key)
+    with contextlib.suppress(ForbiddenError):
+        store.delete(key)
+    if written is None:
+        return 0.0
+    # Stores keep whole seconds. The object was written at some time between both readings of the clock.
+    ahead_s = (before - written.last_modified).total_seconds() - 1
+    behind_s = (written.last_modified - after).total_seconds()
+    return ahead_s if ahead_s > 0 else -max(behind_s, 0.0)

@@ -3,18 +3,21 @@
 import re
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
 from imgpipeline.cli import doctor
 from imgpipeline.cli.doctor import run_checks
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board
 from imgpipeline.sources.metrics import StatusPage, serve_metrics, serve_pages
 from imgpipeline.sources.protocol import SourceKind, StatusChange
 from imgpipeline_tests.cli.command import Ended, run
+from imgpipeline_tests.objectstore.stores import s3_settings
 from imgpipeline_tests.servers.ports import free_port
 
 CANARY = "canary-5f2c"
@@ -136,6 +139,34 @@ def test_a_misspelt_setting_is_a_warning_that_names_the_nearest_one(site, tmp_pa
     table = run("doctor", env={**site, "IMGPIPELINE_KAFKA_TOPC": CANARY}, cwd=tmp_path)
     assert "settings: correct or remove them" in table.stdout
     assert "Everything works." not in table.stdout
+
+
+def test_settings_that_do_not_suit_the_size_of_the_site_are_a_warning(site, kafka, tmp_path):
+    kafka.create_topic(topic := f"large-{tmp_path.name}", partitions=101)
+    env = {**site, "IMGPIPELINE_KAFKA_TOPIC": topic, "IMGPIPELINE_LANES": "51"}
+    ended = run("doctor", "--json", env=env, cwd=tmp_path)
+    assert (ended.status, statuses(ended)["topic"]) == (0, "warning")
+    assert "IMGPIPELINE_MAX_RUN_S=21600" in said(ended, "topic")
+    assert "IMGPIPELINE_COMMIT_INTERVAL_S=10" in said(ended, "topic")
+    followed = {**env, "IMGPIPELINE_MAX_RUN_S": "21600", "IMGPIPELINE_COMMIT_INTERVAL_S": "10"}
+    assert statuses(run("doctor", "--json", env=followed, cwd=tmp_path))["topic"] == "ok"
+    assert run("health", env=env, cwd=tmp_path).status == 0
+
+
+@pytest.mark.parametrize(("wrong_s", "status"), [(0, "ok"), (8, "ok"), (120, "warning"), (-120, "warning")])
+def test_a_clock_that_differs_from_that_of_the_store_is_a_warning(bucket, wrong_s, status):
+    settings = s3_settings(bucket)
+
+    def clock() -> datetime:
+        return utc_now() + timedelta(seconds=wrong_s)
+
+    [found] = run_checks(settings, {("object store",): partial(doctor.check_object_store, clock=clock)})
+    assert found.status == status
+    if wrong_s == 120:
+        assert re.search(r"clock is 1(19|20|21) s ahead of the store's", found.message)
+        assert "NTP" in (found.next_step or "")
+    if wrong_s == -120:
+        assert re.search(r"clock is 1(19|20|21) s behind the store's", found.message)
 
 
 @pytest.mark.slow

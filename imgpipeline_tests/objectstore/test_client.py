@@ -6,13 +6,15 @@ refused before the first segment.
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
 
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.objectstore import ForbiddenError, ObjectMissingError, ObjectStore, open_store
-from imgpipeline.objectstore.client import check_store, open_memory_store
+from imgpipeline.objectstore.client import check_store, measure_clock, open_memory_store
 from imgpipeline.objectstore.failures import ObjectTooLargeError
 from imgpipeline.objectstore.reading import fetch_to_file
 from imgpipeline.settings import Settings
@@ -293,6 +295,15 @@ def test_a_good_store_passes_and_keeps_nothing(store):
     assert list(store.list_objects()) == []
 
 
+@pytest.mark.parametrize("wrong_s", [0, 120, -120])
+def test_the_clock_is_compared_with_the_stores(store, wrong_s):
+    def clock() -> datetime:
+        return utc_now() + timedelta(seconds=wrong_s)
+
+    assert measure_clock(store, clock) == pytest.approx(wrong_s, abs=2)
+    assert list(store.list_objects()) == []
+
+
 @pytest.mark.parametrize("kind", [OverwritingStore, WinnerLiesStore, ForgettingStore])
 def test_a_store_without_create_only_put_is_refused(kind):
     store = kind()
@@ -303,3 +314,4 @@ def test_a_store_without_create_only_put_is_refused(kind):
 
 def test_permission_to_delete_is_not_needed():
     check_store(KeepingStore())
+    assert measure_clock(KeepingStore()) == 0

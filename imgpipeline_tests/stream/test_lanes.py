@@ -106,6 +106,16 @@ def test_a_run_is_not_overtaken_while(views, run):
     assert (made.starts, made.overtaken) == ((), {})
 
 
+@pytest.mark.parametrize("wrong_s", [-120, 120])
+def test_a_run_whose_machine_has_a_wrong_clock_is_neither_overtaken_at_its_start_nor_kept_for_long(wrong_s):
+    """The start is the only time in the decision that comes from the run's machine."""
+    views = [partition(behind_s=1000, moved_s=1000)]
+    new = LiveRun("new", EVERYTHING, seconds_ago(20 - wrong_s))
+    stuck = LiveRun("stuck", EVERYTHING, seconds_ago(TAKEOVER_S + 121 - wrong_s))
+    assert decision(views, (new,)).overtaken == {}
+    assert "stuck" in decision(views, (stuck,)).overtaken
+
+
 def test_new_lag_elsewhere_does_not_make_a_dead_run_look_alive():
     views = [partition(0, behind_s=1000), partition(1, behind_s=1)]
     assert "dead" in decision(views, (LiveRun("dead", EVERYTHING, seconds_ago(2000)),)).overtaken
