@@ -133,7 +133,7 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
 
 def check_detection(settings: Settings, lag_s: float | None = None) -> Iterator[Finding]:
     """Checks Kafka, then that no partition stops, no run fails, and no unread record is older than `lag_s`."""
-    from imgpipeline.detect.state import read_progress, read_state
+    from imgpipeline.detect.state import read_progress, read_state_by_store_clock
     from imgpipeline.objectstore import open_store
     from imgpipeline.stream.fetch import find_oldest
     from imgpipeline.stream.log import read_log
@@ -147,7 +147,7 @@ def check_detection(settings: Settings, lag_s: float | None = None) -> Iterator[
     is_late = since is not None and lag_s is not None and (now - since).total_seconds() > lag_s
     waiting = f"the oldest unread record is from {format_time(since)}" if since else "no record waits"
     problems += [waiting] if is_late else []
-    state = read_state(store)
+    state = read_state_by_store_clock(store, now)
     # While nothing waits, the sensor need not run. One that has never run may be about to be started.
     if is_late or state.is_recent(now) or (since and state.at):
         problems += state.problems(now)

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -21,9 +21,9 @@ from imgpipeline.ledger.chain import current_chain
 from imgpipeline.ledger.reading import ChainEnd, find_ends, list_chains
 from imgpipeline.ledger.segment import DamagedSegmentError
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.objectstore.client import ask_time
 
-_RECENT = timedelta(minutes=4)
-"""Two minutes, and two more for the clock of another machine."""
+_RECENT = timedelta(minutes=2)
 
 
 class ExpiredRecordsError(LedgerError):
@@ -119,6 +119,14 @@ def read_state(store: ObjectStore) -> DetectionState:
         return _STATE.validate_json(store.get(detection_state_key()))
     except (ObjectMissingError, ValidationError):
         return DetectionState()
+
+
+def read_state_by_store_clock(store: ObjectStore, now: datetime) -> DetectionState:
+    """Returns what the sensor saw last. If it seems to be off, the store's clock decides: others may be wrong."""
+    state = read_state(store)
+    if state.is_recent(now) or (written := store.head(detection_state_key())) is None:
+        return state
+    return replace(state, at=now - (ask_time(store) - written.last_modified))
 
 
 def write_state(store: ObjectStore, state: DetectionState) -> None:

@@ -551,16 +551,25 @@ def measure_clock(store: ObjectStore, clock: Callable[[], datetime] = utc_now) -
         ForbiddenError: The credentials are refused.
         TransientError: The store does not answer.
     """
-    key = f"probes/clock-{uuid4().hex}"
     before = clock()
-    store.put(key, b"")
+    written = ask_time(store)
     after = clock()
+    # Stores keep whole seconds. The object was written at some time between both readings of the clock.
+    ahead_s = (before - written).total_seconds() - 1
+    behind_s = (written - after).total_seconds()
+    return ahead_s if ahead_s > 0 else -max(behind_s, 0.0)
+
+
+def ask_time(store: ObjectStore) -> datetime:
+    """Returns the time of the store's clock, by writing an object.
+
+    Raises:
+        ForbiddenError: The credentials are refused.
+        TransientError: The store does not answer.
+    """
+    key = f"probes/clock-{uuid4().hex}"
+    store.put(key, b"")
     written = store.head(key)
     with contextlib.suppress(ForbiddenError):
         store.delete(key)
-    if written is None:
-        return 0.0
-    # Stores keep whole seconds. The object was written at some time between both readings of the clock.
-    ahead_s = (before - written.last_modified).total_seconds() - 1
-    behind_s = (written.last_modified - after).total_seconds()
-    return ahead_s if ahead_s > 0 else -max(behind_s, 0.0)
+    return written.last_modified if written else utc_now()
