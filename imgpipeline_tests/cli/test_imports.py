@@ -229,6 +229,7 @@ def ruled_site(folder_site: dict[str, str], tmp_path: Path) -> dict[str, str]:
     return {**folder_site, "IMGPIPELINE_RULES_FILE": str(tmp_path / "rules.toml")}
 
 
+@pytest.mark.slow
 @pytest.mark.medium
 def test_build_builds_tracks_zones_and_lines_of_an_import(ruled_site, tmp_path):
     file = write_walk(tmp_path / "street")
@@ -240,6 +241,7 @@ def test_build_builds_tracks_zones_and_lines_of_an_import(ruled_site, tmp_path):
         assert row["source"] == "street"
 
 
+@pytest.mark.slow
 @pytest.mark.medium
 def test_zones_and_lines_say_that_frames_without_a_size_count_nothing(ruled_site, tmp_path):
     file = write_walk(tmp_path / "street")
@@ -255,6 +257,7 @@ def test_zones_and_lines_say_that_frames_without_a_size_count_nothing(ruled_site
         assert "counted when a day is built" in other
 
 
+@pytest.mark.slow
 def test_frames_that_another_import_has_under_the_same_source_are_counted_and_named(folder_site, tmp_path):
     file = write_walk(tmp_path / "street")
     options = ("--format", "mot", "--fps", "25", "--source", "cam", "--build")

@@ -309,6 +309,7 @@ def test_the_numbers_of_keys_begin_where_they_should(site, store_of, tmp_path):
     assert keys == ["image_database/00001.jpg", "image_database/00002.jpg"]
 
 
+@pytest.mark.slow
 def test_images_of_a_bucket_are_announced_by_bucket_and_key_once_unless_it_is_forced(site, bucket, tmp_path):
     """As in row 1.1: the key of a record is the key of its image; the time is UTC without an offset."""
     fill(bucket, tmp_path, "captcha/a.png", "captcha/b.jpeg", "captcha/c.jpg")

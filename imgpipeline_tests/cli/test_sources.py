@@ -80,6 +80,7 @@ def test_a_camera_without_a_url_is_the_one_of_rtsp_url(tmp_path):
     assert "or set RTSP_URL" in unnamed.stderr
 
 
+@pytest.mark.slow
 def test_a_check_finds_what_a_source_names_and_this_machine_lacks(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "sources.toml").write_text(

@@ -68,6 +68,7 @@ def site(tmp_path: Path) -> tuple[Settings, ObjectStore]:
     return settings, store
 
 
+@pytest.mark.slow
 def test_an_object_is_stale_after_a_change_of_any_table_that_its_build_reads(site, tmp_path, monkeypatch):
     settings, store = site
     request = ObjectStore.request

@@ -137,6 +137,7 @@ def test_a_build_that_died_between_two_objects_leaves_the_others_due(store, sett
     assert "label_totals" not in due(store, settings), "its own input is not built yet"
 
 
+@pytest.mark.slow
 def test_tables_of_a_killed_build_are_due_and_stop_no_look_at_their_neighbours(store, settings, monkeypatch):
     """Tracks read the tables of the days before and after, which do not belong together here."""
     monkeypatch.setattr("imgpipeline.lake.days.summary_inputs.SETTLE_S", 0.0)

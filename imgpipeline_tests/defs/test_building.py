@@ -15,6 +15,7 @@ DAY = date(2026, 3, 1)
 pytestmark = pytest.mark.medium
 
 
+@pytest.mark.slow
 def test_a_build_shows_its_process_rows_and_size_and_the_next_one_skips_unless_it_is_forced(store, instance):
     """The image of the only frame is missing: there is no preview, and the build does not fail."""
     add_frames(store, DAY, 0.6)
@@ -31,6 +32,7 @@ def test_a_build_shows_its_process_rows_and_size_and_the_next_one_skips_unless_i
     assert read_noted(instance.get_run_by_id(result.run_id), PROCESS_TAG) == describe_process()
 
 
+@pytest.mark.slow
 def test_a_day_that_cannot_be_built_is_named_and_does_not_stop_the_others(store, instance):
     days = [DAY + timedelta(days=n) for n in range(3)]
     for day in days:

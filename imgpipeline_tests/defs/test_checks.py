@@ -99,6 +99,7 @@ def test_a_day_with_an_impossible_row_fails_its_check_and_keeps_its_old_table(st
     assert "announced at offset 1" in str(failure.step_failure_data.user_failure_data.description)
 
 
+@pytest.mark.slow
 def test_a_range_stores_the_good_days_and_names_the_bad_one(store, instance):
     for day in DAYS:
         add_frames(store, day, IMPOSSIBLE if day == DAYS[1] else 0.6)

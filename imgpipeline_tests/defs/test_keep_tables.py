@@ -81,6 +81,7 @@ def test_a_damaged_table_waits_for_a_person(store, keeping):
     assert days_of(request) == (str(DAYS[1]), str(DAYS[1]))
 
 
+@pytest.mark.slow
 def test_an_object_that_fails_stops_no_other_and_the_run_names_it(store, instance, keeping):
     add_frames(store, DAY, 0.6)
     keeping.run(keeping.requests())

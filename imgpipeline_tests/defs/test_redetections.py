@@ -126,6 +126,7 @@ def test_a_day_without_redetections_has_an_event_and_no_comparison(store, instan
     assert not objects_below(store, "summaries/model_comparison")
 
 
+@pytest.mark.slow
 def test_a_comparison_is_requested_once_a_model_has_re_processed_the_day(store, instance):
     keeping = Keeping(store, instance)
     keeping.run(keeping.requests())

@@ -61,6 +61,7 @@ def test_a_partition_whose_records_expired_stops_alone_until_its_loss_is_accepte
     check(lane.settings.model_copy(update={"allow_gaps": True}))
 
 
+@pytest.mark.slow
 @pytest.mark.fault(12)
 def test_where_gaps_are_allowed_records_lost_to_retention_are_one(lane):
     tolerant = lane.with_settings(allow_gaps=True)
@@ -76,6 +77,7 @@ def test_where_gaps_are_allowed_records_lost_to_retention_are_one(lane):
     check(tolerant.settings)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(11)
 @pytest.mark.fault(37)
 def test_a_topic_recreated_under_a_running_consumer_has_a_new_chain_and_does_not_reach_the_old_one(lane):

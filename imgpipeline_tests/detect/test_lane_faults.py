@@ -110,6 +110,7 @@ def test_only_reported_offsets_are_committed_to_the_group(lane):
 # A broker or a store in trouble
 
 
+@pytest.mark.slow
 @pytest.mark.fault(15)
 def test_a_read_that_hangs_holds_up_neither_what_is_finished_nor_the_end_of_a_stopped_run(lane, s3):
     let_go = threading.Event()

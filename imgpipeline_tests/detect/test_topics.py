@@ -40,6 +40,7 @@ def announce(
     producer.flush()
 
 
+@pytest.mark.slow
 def test_a_frame_in_two_topics_is_one_frame_which_the_tables_and_the_audit_count_once(site, producer, tmp_path):
     announce(site, producer, 8)
     reports = [site.follow(Lane(number, 2)) for number in range(2)]

@@ -194,6 +194,7 @@ def build_tracked(store: ObjectStore, tmp_path: Path, given: Rules, now: datetim
     build_table(store, DAY, EVENTS, rules=given, settings=settings, now=now)
 
 
+@pytest.mark.slow
 @pytest.mark.medium
 def test_dwelling_and_crossing_raise_alerts_after_each_build_and_other_rules_before(store, tmp_path):
     live = Watch(store, folder_settings(tmp_path), TRACKED_RULES, lambda: at(33))

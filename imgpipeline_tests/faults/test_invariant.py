@@ -6,6 +6,7 @@ from imgpipeline.contracts.keys import DAY_INDEX, METADATA
 from imgpipeline_tests.faults.invariant import check
 
 
+@pytest.mark.slow
 def test_a_whole_ledger_passes_and_one_that_lost_an_object_or_is_behind_the_log_does_not(lane):
     own = lane.with_settings(segment_max_records=2)
     own.announce(5)

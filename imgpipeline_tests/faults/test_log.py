@@ -285,6 +285,7 @@ def test_a_topic_that_is_made_again_is_followed_again(site, kafka):
     assert [frames_of(site, source) for source in ("earlier", "kept", "later")] == [2, 2, 2]
 
 
+@pytest.mark.slow
 def test_status_names_the_topic_that_is_gone_and_shows_the_other(site, kafka, tmp_path):
     first, second = site.settings.kafka_topics
     delete(site, kafka, second)

@@ -197,6 +197,7 @@ def test_the_first_call_skips_old_alerts(store, settings, broker):
         home.wait_for(lambda: home.numbers() == [2])
 
 
+@pytest.mark.slow
 @pytest.mark.medium
 def test_a_refused_login_is_an_error_without_the_password(tmp_path, mosquitto):
     with Mosquitto(tmp_path / "closed", users={"alice": "right"}) as broker:

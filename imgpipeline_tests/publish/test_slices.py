@@ -60,6 +60,7 @@ def build_with_tracks(store: ObjectStore, settings: Settings) -> None:
     build_tracks(store, DAY, settings=settings, now=NOON)
 
 
+@pytest.mark.slow
 @pytest.mark.medium
 def test_events_are_published_when_their_ten_minutes_are_over(store, settings, topic):
     cars = two_cars_at(2, 9, 12)
@@ -87,6 +88,7 @@ def test_events_are_published_when_their_ten_minutes_are_over(store, settings, t
     assert (records[0].key, dict(records[0].headers)["id"].decode()) == (b"gate", found[0]["event_id"])
 
 
+@pytest.mark.slow
 @pytest.mark.medium
 def test_events_of_tracked_objects_wait_for_the_tracks_of_the_same_frames(store, settings, topic):
     given = rules(ROAD + STOP + LOITERS + CROSSES)

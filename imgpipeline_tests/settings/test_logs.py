@@ -86,6 +86,7 @@ def test_the_code_server_and_dagster_in_it_log_json(tmp_path):
     assert "IMGPIPELINE_KAFKA_TOPIC" in lines[0]["message"]
 
 
+@pytest.mark.slow
 def test_an_error_of_a_command_is_one_line_with_its_next_step(away, tmp_path):
     ended = run("status", env=away, cwd=tmp_path)
     *_, error = lines_of(ended.stderr)

@@ -74,6 +74,7 @@ def test_a_missing_image_is_uploaded_and_its_frame_replayed_by_commands(lane, co
     assert len(held.frames) == 3
 
 
+@pytest.mark.slow
 def test_a_frame_that_is_replayed_although_it_exists_is_counted_once(lane, tmp_path):
     lane.send(message(image_path=PATH, frame_number=7))
     lane.follow()
@@ -104,6 +105,7 @@ def test_failed_replays_are_resolved_by_the_one_that_succeeds(lane):
     check(lane.settings)
 
 
+@pytest.mark.slow
 def test_key_headers_and_time_of_the_record_are_kept(lane, tmp_path):
     """A frame without its own time keeps the day and the identity that the first record gave it."""
     time = datetime(2026, 2, 3, 4, 5, 6, 789_000, UTC)
@@ -185,6 +187,7 @@ def test_a_record_above_the_limit_is_refused_before_it_is_announced(lane):
     assert replayed(lane).announced == 1
 
 
+@pytest.mark.slow
 def test_dead_letters_of_a_recreated_topic_are_announced_in_the_new_one(lane, kafka):
     lane.send(message(image_path=PATH))
     lane.follow()
@@ -214,6 +217,7 @@ def test_records_that_crashed_a_process_are_announced_again_only_on_request(lane
     assert ([b.letter.offset for b in asked.chosen], asked.crashed) == ([0], 0)
 
 
+@pytest.mark.slow
 def test_a_record_that_was_removed_from_the_store_is_read_from_kafka_or_missing(lane):
     lane.send(message(image_path=PATH, frame_number=1), message(image_path=PATH, frame_number=2))
     lane.follow()

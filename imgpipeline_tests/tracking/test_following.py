@@ -162,6 +162,7 @@ def test_frames_that_are_faster_than_any_camera_have_no_tracks():
     assert follow_slice(moving(every(1e-6, 50)), [], parameters()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.medium
 def test_at_least_four_of_five_stitched_pairs_are_one_person():
     right = wrong = 0

@@ -82,6 +82,7 @@ def test_a_backend_that_is_set_is_kept_by_auto(tmp_path):
     assert choose_by_speed(settings, "demo", 2).backend == "opencv"
 
 
+@pytest.mark.slow
 @pytest.mark.medium
 def test_a_start_measures_what_was_not_measured_before_and_the_next_ones_do_not(tmp_path):
     only_opencv = tuning_of_demo(TunedRow("opencv", "fp32", 2, 1, 1e6))

@@ -45,6 +45,7 @@ def scraped(metrics: SiteMetrics) -> dict[tuple[str, ...], float]:
     }
 
 
+@pytest.mark.slow
 def test_parts_that_answer_are_shown_while_others_are_away(tmp_path, monkeypatch, metrics):
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     (tmp_path / "dagster.yaml").write_text(f"storage: {{postgres: {{postgres_url: '{SECRET_URL}', no_field: 1}}}}")
@@ -98,6 +99,7 @@ def test_the_command_reads_dagster_and_ends_without_complaints(tmp_path, monkeyp
     assert "leaked" not in exporter.log_tail()
 
 
+@pytest.mark.slow
 def test_every_metric_has_a_meaning(metrics):
     write_chain(metrics.store, frames(0, 2))
     names = {name for name, *_ in scraped(metrics) if not name.startswith("detection_")}

@@ -242,6 +242,7 @@ FILES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.medium
 @given(st.lists(FILES, max_size=4))
 @example([b'{"a": "\\ud800"}', document(T, "car")])

@@ -80,6 +80,7 @@ def test_any_files_give_what_mapper_and_reducer_give(files, block_bytes):
     assert output == classic.label_total(files)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.binary(max_size=12) | st.text("ab\t\r\n", max_size=12).map(str.encode), max_size=3), st.integers(1, 5)
 )

@@ -66,6 +66,7 @@ def generate(site: LaneUnderTest, frames: FrameStore) -> list[tuple[str, str]]:
     return [(message["video_id"], message["frame_id"]) for message in generator.sent]
 
 
+@pytest.mark.slow
 def test_a_tracker_gets_each_frame_of_two_topics_once_by_the_names_of_the_generator(site, make_topic):
     sent = generate(site, StoreFolder(site))
     report = site.follow()
@@ -84,6 +85,7 @@ def test_a_tracker_gets_each_frame_of_two_topics_once_by_the_names_of_the_genera
     assert any(numbers for _, _, numbers in shown)
 
 
+@pytest.mark.slow
 def test_built_tracks_and_files_have_the_names_of_the_generator(site, make_topic, tmp_path):
     sent = generate(site, StoreFolder(site))
     site.follow()

@@ -137,6 +137,7 @@ def test_traces_a_number(memory, tmp_path):
         check_numbers(memory, session, SETTINGS, every=5)
 
 
+@pytest.mark.slow
 @pytest.mark.medium
 def test_traces_a_number_that_leaves_out_weak_detections(memory, tmp_path):
     day = BusyDay(memory, seed=7)

@@ -110,6 +110,7 @@ def test_days_and_hours_of_a_time_zone_are_those_of_pandas(folder_site):
     assert Lake.open().label_counts(date(2026, 1, 8), timezone="America/Lima").empty, "next to a day that is known"
 
 
+@pytest.mark.slow
 @pytest.mark.medium
 def test_summaries_are_those_of_the_command(folder_site, command):
     for name in ("label-counts", "label-totals", "hours", "sizes", "sources"):

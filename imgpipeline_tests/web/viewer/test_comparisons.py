@@ -135,6 +135,7 @@ def test_a_day_with_one_model_names_the_command(folder):
         assert "imgpipeline redetect --model NAME" in viewer.get("/comparisons").text
 
 
+@pytest.mark.slow
 def test_from_a_number_to_its_frames_and_the_boxes_of_each_model(browser, viewer):
     with browser.new_context(base_url=str(viewer.http.base_url)) as context:
         page = context.new_page()

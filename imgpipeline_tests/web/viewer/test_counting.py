@@ -179,6 +179,7 @@ def test_the_list_of_plans_shows_progress_and_the_estimates_so_far(site):
     assert person == '<td class="right">30</td><td class="right">30</td><td>not enough counted yet</td>'
 
 
+@pytest.mark.slow
 def test_overview_and_review_show_the_interval_of_a_count_of_whole_days(tmp_path):
     settings = planned_settings(tmp_path)
     with planned_site(settings) as site:

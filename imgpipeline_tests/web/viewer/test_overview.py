@@ -95,6 +95,7 @@ def waiting_days(viewer: Viewer) -> list[str]:
     return links(page.split("<dt>Days waiting for a build</dt>")[1].split("</dl>")[0], "/?day=")
 
 
+@pytest.mark.slow
 def test_the_audit_on_the_overview_follows_the_same_rule_as_the_report(folder):
     store = open_store(folder)
     made = build_all(store)

@@ -24,6 +24,7 @@ def page(browser: Browser, site: FilmedSite) -> Iterator[Page]:
         yield context.new_page()
 
 
+@pytest.mark.slow
 def test_a_choice_or_an_entry_filters_at_once_and_is_in_the_address(page):
     for name, value, query in (("label", "person", "label=person"), ("zone", "lower half", "zone=lower+half")):
         page.goto(f"/review?day={DAY}")
