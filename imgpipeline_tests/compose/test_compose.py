@@ -215,6 +215,14 @@ def test_a_store_at_aws_has_its_own_key_ids_and_an_address(tmp_path):
     assert code.environment["DAGSTER_LOGS_ENDPOINT"] == "https://s3.us-east-1.amazonaws.com"
 
 
+def test_each_process_logs_in_the_format_of_the_site(site, tmp_path):
+    environment = tmp_path / ".env"
+    environment.write_text((site / ".env").read_text() + "LOG_FORMAT=json\n")
+    services = services_of(read_project(site / "compose.yaml", environment, PROFILES))
+    told = {name for name, each in services.items() if each.environment.get("IMGPIPELINE_LOG_FORMAT") == "json"}
+    assert told == {"setup", "code", "tools", "sources", "ingest", "viewer", "alerts", "exporter"}
+
+
 def test_the_image_holds_the_entry_point_and_no_compiler():
     text = (DEPLOY / "docker" / "Dockerfile").read_text()
     final = text.rpartition("FROM ")[2]
