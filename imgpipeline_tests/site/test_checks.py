@@ -53,13 +53,14 @@ def test_secrets_that_others_can_enter_are_a_problem(folder):
     )
 
 
-def test_a_site_without_a_user_is_a_problem(folder):
-    users = folder / "secrets" / "users"
-    users.chmod(0o644)
-    users.write_text("")
+@pytest.mark.parametrize("content", ["", " \n"])
+@pytest.mark.parametrize("name", ["proxy_secret", "s3_secret_code", "users"])
+def test_an_empty_secret_is_a_problem(folder, name, content):
+    (folder / "secrets" / name).write_text(content)
     problem = problem_of(folder, "secrets")
     assert problem is not None
-    assert problem.message == "nobody has a password"
+    assert problem.message == f"empty: secrets/{name}"
+    assert "docs/deploy.md" in problem.next_step
 
 
 def test_a_port_in_use_is_named(folder):
