@@ -11,7 +11,7 @@ from pathlib import Path
 GIB = 1024**3
 LEAST_MEMORY, LEAST_DISK = 7 * GIB, 20 * GIB
 """What the processes of a small site may take together, and a day of images with Kafka's log."""
-MAY_BE_EMPTY = {"alert_targets", "camera_credentials", "sinks"}
+MAY_BE_EMPTY = {"alert_targets", "sinks"}
 """Secrets of parts that a site may not have."""
 CONTAINER_MARK = Path("/.dockerenv")
 """Docker makes it in each container."""
@@ -64,6 +64,7 @@ def _check_secrets(folder: Path) -> Problem | None:
     """
     compose = folder / "compose.yaml"
     names = re.findall(r"file: (secrets/[\w.]+)", compose.read_text()) if compose.exists() else []
+    names += [str(each.relative_to(folder)) for each in sorted(folder.glob("secrets/cameras/*"))]
     missing = [name for name in names if not (folder / name).is_file()]
     closed = [name for name in names if name not in missing and not (folder / name).stat().st_mode & 0o004]
     if missing or not names:

@@ -170,6 +170,8 @@ def test_no_container_sees_the_secrets_of_others(services):
     for service in services.values():
         sees_folder = any(volume["target"] == "/site" for volume in service.given.get("volumes") or [])
         assert not sees_folder or "/site/secrets" in service.strings("tmpfs"), service.name
+        cameras = [each for each in service.given.get("volumes") or [] if each["source"].endswith("/secrets/cameras")]
+        assert [each["read_only"] for each in cameras] == ([True] if service.name == "sources" else []), service.name
 
 
 @pytest.mark.parametrize("server", CONNECTIONS)

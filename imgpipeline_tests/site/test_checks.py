@@ -41,9 +41,11 @@ def test_a_missing_secret_is_named(folder):
 
 
 def test_a_secret_that_containers_cannot_read_is_named(folder):
-    (folder / "secrets" / "proxy_secret").chmod(0o400)
-    problem = problem_of(folder, "secrets")
-    assert problem == Problem("containers cannot read secrets/proxy_secret", "chmod 644 secrets/proxy_secret")
+    for name in ("secrets/cameras/gate", "secrets/proxy_secret"):
+        (folder / name).touch()
+        (folder / name).chmod(0o400)
+        assert problem_of(folder, "secrets") == Problem(f"containers cannot read {name}", f"chmod 644 {name}")
+        (folder / name).chmod(0o644)
 
 
 def test_secrets_that_others_can_enter_are_a_problem(folder):
@@ -54,7 +56,7 @@ def test_secrets_that_others_can_enter_are_a_problem(folder):
 
 
 @pytest.mark.parametrize("content", ["", " \n"])
-@pytest.mark.parametrize("name", ["proxy_secret", "s3_secret_code", "users"])
+@pytest.mark.parametrize("name", ["proxy_secret", "s3_secret_code", "users", "cameras/gate"])
 def test_an_empty_secret_is_a_problem(folder, name, content):
     (folder / "secrets" / name).write_text(content)
     problem = problem_of(folder, "secrets")
