@@ -1,6 +1,7 @@
 """The compose file: valid for docker compose's parser, restricted, with commands that exist and networks by tier."""
 
 import re
+import tomllib
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
@@ -189,6 +190,20 @@ def test_the_docs_name_each_connection(services):
         row = re.search(rf"^\| `{server}` \| (.+?) \|", text, re.MULTILINE)
         assert row is not None, server
         assert set(re.findall(r"`([a-z0-9]+)`", row[1])) == callers, server
+
+
+def test_security_names_each_service_with_its_networks_and_prefixes(services):
+    text = (DEPLOY.parent / "SECURITY.md").read_text().partition("### Services of the compose file")[2]
+    rights = tomllib.loads((DEPLOY / "compose" / "rights.toml").read_text())["s3"]
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| `")]
+    listed = [name for row in rows for name in re.findall(r"`([a-z0-9]+)`", row[0])]
+    assert sorted(listed) == sorted(services)
+    for row in rows:
+        names = re.findall(r"`([a-z0-9]+)`", row[0])
+        own = {network for name in names for network in services[name].networks}
+        assert set(re.findall(r"`([a-z-]+)`", re.sub(r"\(.*?\)", "", row[1]))) == own, names
+        prefixes = {each for name in names for may in rights.get(name, {}).values() if may is not True for each in may}
+        assert set(re.findall(r"`([a-z_]+/?\*)`", row[2] + row[3])) == prefixes - {"*"}, names
 
 
 def test_each_address_in_a_setting_is_a_service_on_a_shared_network(services):
