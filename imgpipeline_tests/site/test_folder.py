@@ -101,13 +101,15 @@ def test_a_second_call_renews_the_files_of_the_version_and_keeps_the_rest(tmp_pa
     kept = {path: path.read_bytes() for path in (folder / "secrets").iterdir() if path.is_file()}
     (folder / ".env").write_text("MINE=1\n")
     (folder / "compose.yaml").write_text("old")
-    (folder / "secrets" / "proxy_secret").unlink()
+    made_again = [folder / "secrets" / "proxy_secret", folder / "secrets" / "proxy_headers.yaml"]
+    for path in made_again:
+        path.unlink()
     shown = write_site(folder, ANSWERS, NOW)
     assert shown == {}
     assert (folder / ".env").read_text() == "MINE=1\n"
     assert (folder / "compose.yaml").read_text() != "old"
-    assert (folder / "secrets" / "proxy_secret").exists()
-    assert all(path.read_bytes() == content for path, content in kept.items() if path.name != "proxy_secret")
+    assert made_again[0].read_text() in made_again[1].read_text()
+    assert all((path.read_bytes() == content) == (path not in made_again) for path, content in kept.items())
 
 
 def test_a_new_version_names_its_image_unless_people_named_another(tmp_path):
