@@ -64,11 +64,11 @@ def _check_secrets(folder: Path) -> Problem | None:
     """
     compose = folder / "compose.yaml"
     names = re.findall(r"file: (secrets/[\w.]+)", compose.read_text()) if compose.exists() else []
-    names += [str(each.relative_to(folder)) for each in sorted(folder.glob("secrets/cameras/*"))]
     missing = [name for name in names if not (folder / name).is_file()]
-    closed = [name for name in names if name not in missing and not (folder / name).stat().st_mode & 0o004]
     if missing or not names:
         return Problem(f"missing: {', '.join(missing) or 'compose.yaml'}", "imgpipeline site init FOLDER makes them")
+    names += [str(each.relative_to(folder)) for each in sorted(folder.glob("secrets/cameras/*"))]
+    closed = [name for name in names if not (folder / name).stat().st_mode & 0o004]
     if closed:
         return Problem(f"containers cannot read {', '.join(closed)}", f"chmod 644 {closed[0]}")
     empty = [name for name in names if Path(name).name not in MAY_BE_EMPTY and not (folder / name).read_text().strip()]

@@ -40,6 +40,14 @@ def test_a_missing_secret_is_named(folder):
     assert "secrets/kafka_ca.pem" in problem.message
 
 
+def test_a_lost_compose_file_is_named_although_there_are_secrets(folder):
+    (folder / "secrets" / "cameras" / "gate").write_text("user:password")
+    (folder / "compose.yaml").unlink()
+    problem = problem_of(folder, "secrets")
+    assert problem is not None
+    assert "compose.yaml" in problem.message
+
+
 def test_a_secret_that_containers_cannot_read_is_named(folder):
     for name in ("secrets/cameras/gate", "secrets/proxy_secret"):
         (folder / name).touch()
