@@ -73,7 +73,7 @@ def _check_secrets(folder: Path) -> Problem | None:
         return Problem(f"containers cannot read {', '.join(closed)}", f"chmod 644 {closed[0]}")
     empty = [name for name in names if Path(name).name not in MAY_BE_EMPTY and not (folder / name).read_text().strip()]
     if empty:
-        step = f"delete {empty[0]}, and run imgpipeline site init FOLDER (docs/deploy.md: Change a password)"
+        step = "write it again, or delete it and run imgpipeline site init FOLDER (docs/deploy.md, Change a password)"
         return Problem(f"empty: {', '.join(empty)}", step)
     if (folder / "secrets").stat().st_mode & 0o077:
         return Problem("other users of this machine can read the secrets", "chmod 700 secrets")
