@@ -191,6 +191,26 @@ def read_variable(name: str) -> str | None:
     return os.environ.get(name) or _variables_in_file().get(name) or None
 
 
+def read_secret(file: Path) -> str:
+    """Returns the first line of a file, which is a secret.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or the line is empty.
+    """
+    try:
+        lines = file.expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"The secret in {file} cannot be read: {type(error).__name__}.",
+            next_step="name a text file whose first line is the secret",
+        ) from None
+    if not lines or not lines[0].strip():
+        raise ConfigurationError(
+            f"The first line of {file} is empty.", next_step="write the secret there, or name no file"
+        )
+    return lines[0]
+
+
 def _variables_in_file() -> dict[str, str | None]:
     file = Path(str(Settings.model_config.get("env_file")))
     try:

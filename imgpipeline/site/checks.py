@@ -11,6 +11,8 @@ from pathlib import Path
 GIB = 1024**3
 LEAST_MEMORY, LEAST_DISK = 7 * GIB, 20 * GIB
 """What the processes of a small site may take together, and a day of images with Kafka's log."""
+MAY_BE_EMPTY = {"alert_targets", "sinks"}
+"""Secrets of parts that a site may not have."""
 CONTAINER_MARK = Path("/.dockerenv")
 """Docker makes it in each container."""
 LEAST_COMPOSE = (2, 24)
@@ -63,13 +65,16 @@ def _check_secrets(folder: Path) -> Problem | None:
     compose = folder / "compose.yaml"
     names = re.findall(r"file: (secrets/[\w.]+)", compose.read_text()) if compose.exists() else []
     missing = [name for name in names if not (folder / name).is_file()]
-    closed = [name for name in names if name not in missing and not (folder / name).stat().st_mode & 0o004]
     if missing or not names:
         return Problem(f"missing: {', '.join(missing) or 'compose.yaml'}", "imgpipeline site init FOLDER makes them")
+    names += [str(each.relative_to(folder)) for each in sorted(folder.glob("secrets/cameras/*"))]
+    closed = [name for name in names if not (folder / name).stat().st_mode & 0o004]
     if closed:
         return Problem(f"containers cannot read {', '.join(closed)}", f"chmod 644 {closed[0]}")
-    if not (folder / "secrets" / "users").read_text().strip():
-        return Problem("nobody has a password", "delete secrets/users, and run imgpipeline site init FOLDER")
+    empty = [name for name in names if Path(name).name not in MAY_BE_EMPTY and not (folder / name).read_text().strip()]
+    if empty:
+        step = "write it again, or delete it and run imgpipeline site init FOLDER (docs/deploy.md, Change a password)"
+        return Problem(f"empty: {', '.join(empty)}", step)
     if (folder / "secrets").stat().st_mode & 0o077:
         return Problem("other users of this machine can read the secrets", "chmod 700 secrets")
     return None

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from imgpipeline import __version__
 from imgpipeline.errors import ConfigurationError, UsageError
@@ -64,20 +64,20 @@ def write_site(folder: Path, answers: SiteAnswers, now: datetime) -> dict[str, s
 
     Raises:
         ConfigurationError: The folder cannot be written, or this installation lacks the files.
-        UsageError: An answer cannot be right, or cameras have different passwords.
+        UsageError: An answer cannot be right.
     """
     _check_answers(answers)
-    cameras, credentials = _without_credentials(answers.cameras)
+    cameras, logins = _without_logins(answers.cameras)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _copy_parts(folder)
         files = SecretFiles(folder / "secrets")
-        given = {"camera_credentials": credentials, "alert_targets": answers.alert_targets}
-        shown = make_secrets(files, {name: text for name, text in given.items() if text}, now)
+        given = {f"cameras/{name}": login for name, login in logins.items()}
+        shown = make_secrets(files, {**given, "alert_targets": answers.alert_targets}, now)
         files.make("sinks", lambda: _sinks(answers.sinks, files))
         for name, text in (
             (".env", _environment(answers, now)),
-            ("sources.toml", _sources(cameras, has_credentials=bool(credentials))),
+            ("sources.toml", _sources(cameras, logins)),
             ("rules.toml", _RULES),
         ):
             if not (folder / name).exists():
@@ -154,30 +154,28 @@ def _sinks(sinks: Sequence[str], files: SecretFiles) -> str:
     return " ".join(_SINK_SERVERS.get(sink, sink).format_map(passwords) for sink in sinks)
 
 
-def _without_credentials(cameras: Sequence[tuple[str, str]]) -> tuple[Mapping[str, str], str]:
+def _without_logins(cameras: Sequence[tuple[str, str]]) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """Splits `user:password@` off the addresses of cameras."""
     addresses: dict[str, str] = {}
-    found: set[str] = set()
+    logins: dict[str, str] = {}
     for name, url in cameras:
         parts = urlsplit(url)
-        if parts.scheme not in ("rtsp", "rtsps") or not parts.hostname:
+        login, _, host = parts.netloc.rpartition("@")
+        if parts.scheme not in ("rtsp", "rtsps") or not parts.hostname or (login and not parts.password):
             raise UsageError(
-                f"The address of the camera {name} is not one.", next_step="--camera NAME=rtsp://HOST/PATH"
+                f"The address of the camera {name} is not one.",
+                next_step="--camera NAME=rtsp://HOST/PATH or NAME=rtsp://USER:PASSWORD@HOST/PATH",
             )
-        user, _, host = parts.netloc.rpartition("@")
-        found |= {user} if user else set()
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise UsageError(f"{name} cannot be the name of a file.", next_step="use letters, digits and . _ -")
+        logins |= {name: unquote(login)} if login else {}
         addresses[name] = urlunsplit(parts._replace(netloc=host))
-    if len(found) > 1:
-        raise UsageError(
-            "The cameras have different passwords.",
-            next_step="give cameras with one password here, and the others in sources.toml (docs/sources.md)",
-        )
-    return addresses, "".join(found)
+    return addresses, logins
 
 
-def _sources(cameras: Mapping[str, str], *, has_credentials: bool) -> str:
+def _sources(cameras: Mapping[str, str], logins: Mapping[str, str]) -> str:
     lines = ["# The cameras and other sources: docs/sources.md. A change takes effect at once."]
     for name, url in cameras.items():
         lines += ["", "[[source]]", f'name = "{name}"', 'kind = "rtsp"', f'url = "{url}"', "fps = 5"]
-        lines += ['credentials_env = "CAMERA_CREDENTIALS"'] if has_credentials else []
+        lines += [f'credentials_file = "/run/secrets/cameras/{name}"'] if name in logins else []
     return "\n".join(lines) + "\n"

@@ -23,14 +23,14 @@ FIRST_USER = "admin"
 S3_USERS = ("code", "dagster", "sources", "ingest", "viewer", "alerts", "exporter")
 KAFKA_USERS = ("admin", "code", "sources", "ingest", "exporter")
 _VALID_FOR = timedelta(days=3650)
-_PRIVATE_FOLDER, _READABLE_INSIDE = 0o700, 0o644
+_PRIVATE_FOLDER, _OPEN_INSIDE, _READABLE_INSIDE = 0o700, 0o755, 0o644
 
 
 class SecretFiles:
     """The folder `secrets/` of a site.
 
     Only its owner may enter the folder. The files themselves are readable, because a container sees a single file of
-    it, as another user.
+    it, as another user, and so is the folder of the cameras' logins, which one container sees.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,6 +38,8 @@ class SecretFiles:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(_PRIVATE_FOLDER)
+        (folder / "cameras").mkdir(exist_ok=True)
+        (folder / "cameras").chmod(_OPEN_INSIDE)
 
     def read(self, name: str) -> str:
         """Returns the content of a secret."""
@@ -77,8 +79,6 @@ def make_secrets(files: SecretFiles, given: Mapping[str, str], now: datetime) ->
         *("proxy_secret", "clickhouse_password", "grafana_password", "mqtt_password"),
     ):
         files.make(name, random_password)
-    for name in ("camera_credentials", "alert_targets"):
-        files.make(name)
     files.make("mqtt_users", lambda: _mqtt_user("sources", files.read("mqtt_password")))
     files.make("s3_users.json", lambda: _s3_users(files))
     files.make("proxy_headers.yaml", lambda: _proxy_headers(files.read("proxy_secret")))

@@ -28,7 +28,7 @@ from urllib.parse import quote, unquote, urlsplit
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.times import Clock, back_off_s, utc_now
 from imgpipeline.errors import ConfigurationError, TransientError, UsageError
-from imgpipeline.settings import read_variable
+from imgpipeline.settings import read_secret, read_variable
 from imgpipeline.settings.sources import SourceSettings
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
 
@@ -109,7 +109,7 @@ def read_credentials(variable: str | None, file: Path | None) -> str | None:
 
     Raises:
         UsageError: Both are named.
-        ConfigurationError: The variable is not set, or the file cannot be read.
+        ConfigurationError: The variable is not set, or the file cannot be read or is empty.
     """
     if variable and file:
         raise UsageError("Credentials are given twice.", next_step="name a variable or a file, not both")
@@ -121,15 +121,7 @@ def read_credentials(variable: str | None, file: Path | None) -> str | None:
                 next_step=f"export {variable}=user:password, or name a credentials file",
             )
         return value.strip()
-    if file:
-        try:
-            return (file.read_text(encoding="utf-8").splitlines() or [""])[0].strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(
-                f"The credentials file {file} cannot be read: {type(error).__name__}.",
-                next_step="name a text file whose first line is user:password",
-            ) from error
-    return None
+    return read_secret(file).strip() if file else None
 
 
 @dataclass(frozen=True, slots=True)

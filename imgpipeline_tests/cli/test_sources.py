@@ -107,6 +107,9 @@ def test_a_check_finds_what_a_source_names_and_this_machine_lacks(tmp_path):
     (tmp_path / "password").write_text("secret\n")
     ended = run("sources", "run", "sources.toml", "--check", env=env, cwd=tmp_path)
     assert (ended.status, ended.stderr) == (0, "sources.toml is valid: 3 sources.\n")
+    (tmp_path / "password").write_text("")
+    emptied = run("sources", "run", "sources.toml", "--check", env=env, cwd=tmp_path)
+    assert "The first line of password is empty" in emptied.stderr
     for name in (".env", "password"):
         (tmp_path / name).unlink()
     (tmp_path / "in").rmdir()
@@ -116,7 +119,7 @@ def test_a_check_finds_what_a_source_names_and_this_machine_lacks(tmp_path):
     assert [line.partition(": ")[0] for line in lines] == ['source "gate"', 'source "box"', 'source "sensors"']
     assert "GATE_LOGIN is not set, neither in the environment nor in .env" in lines[0]
     assert "There is no folder in." in lines[1]
-    assert "The password file password cannot be read" in lines[2]
+    assert "The secret in password cannot be read" in lines[2]
     assert not (tmp_path / "state").exists(), "a check left the state of a watched folder behind"
 
 

@@ -1,6 +1,7 @@
 """The compose file: valid for docker compose's parser, restricted, with commands that exist and networks by tier."""
 
 import re
+import tomllib
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
@@ -170,6 +171,8 @@ def test_no_container_sees_the_secrets_of_others(services):
     for service in services.values():
         sees_folder = any(volume["target"] == "/site" for volume in service.given.get("volumes") or [])
         assert not sees_folder or "/site/secrets" in service.strings("tmpfs"), service.name
+        cameras = [each for each in service.given.get("volumes") or [] if each["source"].endswith("/secrets/cameras")]
+        assert [each["read_only"] for each in cameras] == ([True] if service.name == "sources" else []), service.name
 
 
 @pytest.mark.parametrize("server", CONNECTIONS)
@@ -187,6 +190,20 @@ def test_the_docs_name_each_connection(services):
         row = re.search(rf"^\| `{server}` \| (.+?) \|", text, re.MULTILINE)
         assert row is not None, server
         assert set(re.findall(r"`([a-z0-9]+)`", row[1])) == callers, server
+
+
+def test_security_names_each_service_with_its_networks_and_prefixes(services):
+    text = (DEPLOY.parent / "SECURITY.md").read_text().partition("### Services of the compose file")[2]
+    rights = tomllib.loads((DEPLOY / "compose" / "rights.toml").read_text())["s3"]
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| `")]
+    listed = [name for row in rows for name in re.findall(r"`([a-z0-9]+)`", row[0])]
+    assert sorted(listed) == sorted(services)
+    for row in rows:
+        names = re.findall(r"`([a-z0-9]+)`", row[0])
+        own = {network for name in names for network in services[name].networks}
+        assert set(re.findall(r"`([a-z-]+)`", re.sub(r"\(.*?\)", "", row[1]))) == own, names
+        prefixes = {each for name in names for may in rights.get(name, {}).values() if may is not True for each in may}
+        assert set(re.findall(r"`([a-z_]+/?\*)`", row[2] + row[3])) == prefixes - {"*"}, names
 
 
 def test_each_address_in_a_setting_is_a_service_on_a_shared_network(services):
@@ -213,6 +230,14 @@ def test_a_store_at_aws_has_its_own_key_ids_and_an_address(tmp_path):
     code = services_of(read_project(tmp_path / "site" / "compose.yaml", environment, ["kafka"]))["code"]
     assert code.environment["AWS_ACCESS_KEY_ID"] == "AKIACODE"
     assert code.environment["DAGSTER_LOGS_ENDPOINT"] == "https://s3.us-east-1.amazonaws.com"
+
+
+def test_each_process_logs_in_the_format_of_the_site(site, tmp_path):
+    environment = tmp_path / ".env"
+    environment.write_text((site / ".env").read_text() + "LOG_FORMAT=json\n")
+    services = services_of(read_project(site / "compose.yaml", environment, PROFILES))
+    told = {name for name, each in services.items() if each.environment.get("IMGPIPELINE_LOG_FORMAT") == "json"}
+    assert told == {"setup", "code", "tools", "sources", "ingest", "viewer", "alerts", "exporter"}
 
 
 def test_the_image_holds_the_entry_point_and_no_compiler():

@@ -40,10 +40,20 @@ def test_a_missing_secret_is_named(folder):
     assert "secrets/kafka_ca.pem" in problem.message
 
 
-def test_a_secret_that_containers_cannot_read_is_named(folder):
-    (folder / "secrets" / "proxy_secret").chmod(0o400)
+def test_a_lost_compose_file_is_named_although_there_are_secrets(folder):
+    (folder / "secrets" / "cameras" / "gate").write_text("user:password")
+    (folder / "compose.yaml").unlink()
     problem = problem_of(folder, "secrets")
-    assert problem == Problem("containers cannot read secrets/proxy_secret", "chmod 644 secrets/proxy_secret")
+    assert problem is not None
+    assert "compose.yaml" in problem.message
+
+
+def test_a_secret_that_containers_cannot_read_is_named(folder):
+    for name in ("secrets/cameras/gate", "secrets/proxy_secret"):
+        (folder / name).touch()
+        (folder / name).chmod(0o400)
+        assert problem_of(folder, "secrets") == Problem(f"containers cannot read {name}", f"chmod 644 {name}")
+        (folder / name).chmod(0o644)
 
 
 def test_secrets_that_others_can_enter_are_a_problem(folder):
@@ -53,13 +63,14 @@ def test_secrets_that_others_can_enter_are_a_problem(folder):
     )
 
 
-def test_a_site_without_a_user_is_a_problem(folder):
-    users = folder / "secrets" / "users"
-    users.chmod(0o644)
-    users.write_text("")
+@pytest.mark.parametrize("content", ["", " \n"])
+@pytest.mark.parametrize("name", ["proxy_secret", "s3_secret_code", "users", "cameras/gate"])
+def test_an_empty_secret_is_a_problem(folder, name, content):
+    (folder / "secrets" / name).write_text(content)
     problem = problem_of(folder, "secrets")
     assert problem is not None
-    assert problem.message == "nobody has a password"
+    assert problem.message == f"empty: secrets/{name}"
+    assert "docs/deploy.md" in problem.next_step
 
 
 def test_a_port_in_use_is_named(folder):

@@ -14,6 +14,7 @@ from imgpipeline import __version__
 from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.site.checks import read_environment
 from imgpipeline.site.folder import SiteAnswers, write_site
+from imgpipeline.sources.configuration import load_sources
 from imgpipeline.web.keys import KeyFile
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
@@ -44,7 +45,7 @@ def test_the_first_user_has_the_password_that_is_shown_once(written):
 def test_passwords_are_only_below_secrets(written):
     folder, shown = written
     secret = [path.read_text().strip() for path in (folder / "secrets").iterdir() if "password" in path.name]
-    outside = [path for path in folder.rglob("*") if path.is_file() and path.parent.name != "secrets"]
+    outside = [path for path in folder.rglob("*") if path.is_file() and "secrets" not in path.parts]
     for path in outside:
         text = path.read_text()
         assert not any(each in text for each in [*secret, shown["password"], "user:pass"]), path
@@ -65,8 +66,17 @@ def test_the_certificate_of_kafka_is_signed_by_its_authority(written):
 
 def test_the_password_of_a_camera_is_a_secret(written):
     folder, _ = written
-    assert (folder / "secrets" / "camera_credentials").read_text() == "user:pass"
+    assert (folder / "secrets" / "cameras" / "gate").read_text() == "user:pass"
     assert 'url = "rtsp://10.0.0.2/live"' in (folder / "sources.toml").read_text()
+
+
+def test_each_camera_has_its_own_password_as_plain_text(tmp_path):
+    cameras = [("gate", "rtsp://a:p%40ss%3A1@10.0.0.2/live"), ("yard", "rtsp://b:other@10.0.0.3/live")]
+    write_site(tmp_path / "site", replace(ANSWERS, cameras=cameras), NOW)
+    gate, yard = load_sources(tmp_path / "site" / "sources.toml")
+    for camera, login in ((gate, "a:p@ss:1"), (yard, "b:other")):
+        assert str(camera.credentials_file) == f"/run/secrets/cameras/{camera.name}"
+        assert (tmp_path / "site" / "secrets" / "cameras" / camera.name).read_text() == login
 
 
 def test_a_sink_of_the_site_has_its_profile_and_its_password(written):
@@ -88,16 +98,18 @@ def test_a_second_call_renews_the_files_of_the_version_and_keeps_the_rest(tmp_pa
     folder = tmp_path / "site"
     write_site(folder, ANSWERS, NOW)
     (folder / "secrets" / "sinks").write_text("mine=https://sink.test")
-    kept = {path: path.read_bytes() for path in (folder / "secrets").iterdir()}
+    kept = {path: path.read_bytes() for path in (folder / "secrets").iterdir() if path.is_file()}
     (folder / ".env").write_text("MINE=1\n")
     (folder / "compose.yaml").write_text("old")
-    (folder / "secrets" / "proxy_secret").unlink()
+    made_again = [folder / "secrets" / "proxy_secret", folder / "secrets" / "proxy_headers.yaml"]
+    for path in made_again:
+        path.unlink()
     shown = write_site(folder, ANSWERS, NOW)
     assert shown == {}
     assert (folder / ".env").read_text() == "MINE=1\n"
     assert (folder / "compose.yaml").read_text() != "old"
-    assert (folder / "secrets" / "proxy_secret").exists()
-    assert all(path.read_bytes() == content for path, content in kept.items() if path.name != "proxy_secret")
+    assert made_again[0].read_text() in made_again[1].read_text()
+    assert all((path.read_bytes() == content) == (path not in made_again) for path, content in kept.items())
 
 
 def test_a_new_version_names_its_image_unless_people_named_another(tmp_path):
@@ -115,10 +127,10 @@ def test_a_new_version_names_its_image_unless_people_named_another(tmp_path):
 def test_containers_read_what_a_careful_administrator_writes(tmp_path):
     before = os.umask(0o077)
     try:
-        write_site(tmp_path / "site", ANSWERS, NOW)
+        write_site(tmp_path / "site", replace(ANSWERS, cameras=[("gate", "rtsp://a:b@10.0.0.2/live")]), NOW)
     finally:
         os.umask(before)
-    seen = [path for path in (tmp_path / "site").rglob("*") if path.is_file() and path.parent.name != "secrets"]
+    seen = [path for path in (tmp_path / "site").rglob("*") if path.is_file()]
     assert [path for path in seen if not path.stat().st_mode & 0o004] == []
     folders = [path for path in (tmp_path / "site").rglob("*") if path.is_dir() and path.name != "secrets"]
     assert [path for path in [tmp_path / "site", *folders] if path.stat().st_mode & 0o005 != 0o005] == []
@@ -154,17 +166,20 @@ def test_a_store_elsewhere_needs_no_server_and_a_way_out(tmp_path):
     assert settings["INTERNAL"] == "false"
 
 
-def test_two_passwords_of_cameras_are_refused_without_showing_them(tmp_path):
-    cameras = [("a", "rtsp://a:secret1@10.0.0.2/live"), ("b", "rtsp://b:secret2@10.0.0.3/live")]
-    with pytest.raises(UsageError) as caught:
-        write_site(tmp_path / "site", replace(ANSWERS, cameras=cameras), NOW)
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        pytest.param("gate", "10.0.0.2", id="no address"),
+        pytest.param("gate", "rtsp://secret@10.0.0.2/live", id="no password"),
+        pytest.param("../gate", "rtsp://a:secret@10.0.0.2/live", id="no file name"),
+        pytest.param('gate"', "rtsp://10.0.0.2/live", id="quotation mark"),
+    ],
+)
+def test_a_camera_that_cannot_be_right_is_refused_without_showing_its_password(tmp_path, name, url):
+    with pytest.raises(UsageError, match="gate") as caught:
+        write_site(tmp_path / "site", replace(ANSWERS, cameras=[(name, url)]), NOW)
     assert "secret" not in f"{caught.value} {caught.value.next_step}"
     assert not (tmp_path / "site").exists()
-
-
-def test_an_address_that_is_none_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="gate"):
-        write_site(tmp_path / "site", replace(ANSWERS, cameras=[("gate", "10.0.0.2")]), NOW)
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_with_a_next_step(tmp_path):

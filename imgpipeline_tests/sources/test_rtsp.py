@@ -350,3 +350,10 @@ def test_credentials_are_read_from_the_environment_and_otherwise_from_the_env_fi
     assert read_credentials("GATE_LOGIN", None) == "alice:in the environment"
     with pytest.raises(ConfigurationError, match=r"YARD_LOGIN is not set, neither .* nor in \.env"):
         read_credentials("YARD_LOGIN", None)
+
+
+@pytest.mark.parametrize("content", ["", "\n", " \nalice:secret\n"])
+def test_an_empty_file_of_credentials_is_refused_and_not_taken_as_none(tmp_path, content):
+    (tmp_path / "gate").write_text(content)
+    with pytest.raises(ConfigurationError, match="gate is empty"):
+        read_credentials(None, tmp_path / "gate")

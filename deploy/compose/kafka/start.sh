@@ -1,5 +1,6 @@
 #!/bin/sh
-# Start the broker. The first time, create its storage with the SCRAM users, whose passwords are secrets.
+# Start the broker. The first time, create its storage with the SCRAM users, whose passwords are secrets. Later, password.sh
+# changes them.
 set -eu
 settings=/site/kafka/server.properties
 if [ ! -f /var/lib/kafka/site/data/meta.properties ]; then

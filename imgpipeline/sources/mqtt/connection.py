@@ -14,7 +14,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
-from imgpipeline.settings import Settings
+from imgpipeline.settings import Settings, read_secret
 
 LOG = logging.getLogger(__name__)
 KEEPALIVE_S = 20
@@ -67,18 +67,11 @@ def _password_of(settings: Settings) -> str | None:
     """Returns the password for the broker; None if there is none.
 
     Raises:
-        ConfigurationError: Its file cannot be read.
+        ConfigurationError: Its file cannot be read, or is empty.
     """
     if settings.mqtt_password is not None or settings.mqtt_password_file is None:
         return settings.mqtt_password.get_secret_value() if settings.mqtt_password else None
-    try:
-        lines = settings.mqtt_password_file.expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            f"The password file {settings.mqtt_password_file} cannot be read: {type(error).__name__}.",
-            next_step="set IMGPIPELINE_MQTT_PASSWORD_FILE to a readable text file",
-        ) from None
-    return lines[0] if lines else ""
+    return read_secret(settings.mqtt_password_file)
 
 
 def _tls_context_of(settings: Settings) -> ssl.SSLContext:

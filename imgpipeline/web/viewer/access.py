@@ -5,6 +5,7 @@ key as the password of HTTP Basic authentication.
 """
 
 import ipaddress
+import os
 from dataclasses import dataclass
 from hmac import compare_digest
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 from fastapi import HTTPException, Request
 
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.settings import Settings
+from imgpipeline.settings import PREFIX, Settings
 from imgpipeline.web.keys import KeyFile, Scope, sent_secret
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -40,12 +41,17 @@ class Access:
         """Reads the trusted proxies from the settings. The file of API keys is read with each request.
 
         Raises:
-            ConfigurationError: A trusted proxy is not an address or network.
+            ConfigurationError: A trusted proxy is not an address or network, or its secret is empty.
         """
         self._keys = KeyFile(settings.api_keys_file)
         self._proxies = _networks(settings.trusted_proxies)
         self._header = settings.identity_header
         self._secret = settings.proxy_secret
+        if self._proxies and self._secret is None and os.environ.get(f"{PREFIX}PROXY_SECRET") == "":
+            raise ConfigurationError(
+                f"{PREFIX}PROXY_SECRET is empty, so every program in the proxy's network could name a visitor.",
+                next_step="set it to what the proxy sends as X-Proxy-Secret, or remove the variable",
+            )
         self._proxy_scopes = frozenset({Scope.READ, Scope.ACKNOWLEDGE})
 
     def is_needed(self) -> bool:

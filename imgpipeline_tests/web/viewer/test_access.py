@@ -173,6 +173,15 @@ def test_a_program_in_the_proxys_network_cannot_name_a_visitor_without_the_proxy
     assert (visitor and visitor.name) == named
 
 
+def test_an_empty_secret_of_the_proxy_is_refused_and_not_taken_as_none(folder, monkeypatch):
+    """An empty file of the compose folder arrives as an empty variable, which settings take as not set."""
+    behind_proxy = folder.model_copy(update={"trusted_proxies": "127.0.0.1"})
+    Access(behind_proxy)
+    monkeypatch.setenv("IMGPIPELINE_PROXY_SECRET", "")
+    with pytest.raises(ConfigurationError, match="IMGPIPELINE_PROXY_SECRET is empty"):
+        Access(behind_proxy)
+
+
 def test_the_author_is_the_person_named_by_a_proxy_or_without_keys_anyone_on_this_machine(folder):
     store = open_store(folder)
     raise_alert(store)
