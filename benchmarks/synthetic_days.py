@@ -45,6 +45,8 @@ class SyntheticDay:
     """Different lists of detections; a prime, so that they do not fall into step with anything."""
     topic_id: str = "synthetic"
     """Makes chains of their own, where a store gets several days."""
+    image: tuple[str, int] | None = None
+    """Key and size of the image that all frames show; None: each frame names one that does not exist."""
 
     def chains(self) -> list[ChainId]:
         """Returns the chains that are made."""
@@ -93,11 +95,12 @@ def _lines(wanted: SyntheticDay, template: str, variants: list[str], chain: Chai
         number = offset * wanted.partitions + chain.partition
         time = begin + number * step
         processed = time + timedelta(seconds=0.1 + number % 50 / 10)
+        path, size = wanted.image or (f"images/{source}/2026-01-09/{number:012d}.jpg", 80_000 + number % 7919)
         filled.append(
             template % (
-                make_frame_id(source, time, offset), source, source, number, offset, format_time(time),
-                chain.partition, offset, format_time(processed), 80_000 + number % 7919, number % 2550 / 10,
-                number % 9973 / 7, variants[number % wanted.variants],
+                make_frame_id(source, time, offset), source, path, offset, format_time(time),
+                chain.partition, offset, format_time(processed), size, number % 2550 / 10, number % 9973 / 7,
+                variants[number % wanted.variants],
             )
         )  # fmt: skip
     return "".join(filled).encode()
@@ -109,7 +112,7 @@ def _template(wanted: SyntheticDay) -> str:
     document = Frame("", "", "", 0, now, "frames", 0, 0, now, 1280, 720, 0, 0.0, 0.0, _PROVENANCE.model_name,
                      _PROVENANCE.model_sha256, 0.5, 0.4).to_json()  # fmt: skip
     places = {
-        "frame_id": '"%s"', "source": '"%s"', "source_image_path": '"images/%s/2026-01-09/%012d.jpg"',
+        "frame_id": '"%s"', "source": '"%s"', "source_image_path": '"%s"',
         "frame_number": "%d", "timestamp": '"%s"', "source_kafka_partition": "%d", "source_kafka_offset": "%d",
         "processing_timestamp": '"%s"', "size_bytes": "%d", "brightness": "%.1f", "sharpness": "%.3f",
         "detections": "%s",

@@ -71,7 +71,7 @@ def redetect(
     with from_arguments("`imgpipeline models list` shows the models"):
         choice = parse_choice(text, settings)
     days = days_with_frames(store, span)
-    redetector = open_redetector(settings, store, choice, utc_now)
+    redetector = open_redetector(settings, store, choice, utc_now, shared=shared)
     if shared:
         random.Random(redetector.worker).shuffle(days)  # noqa: S311 - spreads work, hides nothing
     done, failed = _redetect_days(redetector, days, force=force)

@@ -6,8 +6,9 @@
   objects are written once all parts exist. `detections` comes last; the two belong together if their manifests are
   equal.
 * Any number of processes may work on one day and share the parts. Each takes them in a different order, skips existing
-  ones, and leaves those that another process started for last. If two make the same part, both are equal, and one is
-  kept.
+  ones, and leaves those that another process started for last. A process renews the notes of its parts while it works.
+  With `--shared`, the others wait for it, and one of them takes over a part whose note stands still. If two make the
+  same part, both are equal, and one is kept.
 """
 
 import os
@@ -15,9 +16,9 @@ import random
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import date
+from datetime import date, datetime
 from hashlib import sha256
 from pathlib import Path
 
@@ -124,9 +125,36 @@ def put_part(store: ObjectStore, key: str, data: bytes, folder: Path) -> Path:
     return path
 
 
-def begin_part(store: ObjectStore, key: str, worker: str) -> bool:
-    """Records that a process starts a part; returns False if another one, which may have died, already did."""
-    return store.create(begun_note_key(key), worker.encode())
+@dataclass(slots=True)
+class PartNotes:
+    """The notes by which processes tell each other which parts they make."""
+
+    store: ObjectStore
+    worker: str
+    patience_s: float
+    """A note that was not renewed for this long is of a process that has died."""
+    _seen: dict[tuple[str, datetime], float] = field(default_factory=dict)
+    """When each version of another process's note was first seen: one clock, which no other machine has to share."""
+    _renewed_s: float = field(default_factory=time.monotonic)
+
+    def begin(self, part: str) -> bool:
+        """Records that this process starts a part; returns False if another one did, and may still work on it."""
+        note = begun_note_key(part)
+        if self.store.create(note, self.worker.encode()):
+            return True
+        if (found := self.store.head(note)) is None:
+            return False
+        now_s = time.monotonic()
+        since_s = self._seen.setdefault((note, found.last_modified), now_s)
+        is_lost = since_s < now_s - self.patience_s
+        return is_lost and self.store.replace(note, self.worker.encode(), found.e_tag)
+
+    def renew(self, parts: Iterable[str]) -> None:
+        """Shows that this process still works on parts that it began."""
+        if time.monotonic() - self._renewed_s > _RENEW_S:
+            for part in parts:
+                self.store.put(begun_note_key(part), self.worker.encode())
+            self._renewed_s = time.monotonic()
 
 
 def list_parts(store: ObjectStore, model: str, day: date, recipe: str) -> list[str]:
@@ -183,6 +211,7 @@ def _no_part(key: str, why: str) -> PermanentError:
 
 
 _ATTEMPTS = 8
+_RENEW_S, _LOST_AFTER_S = 5.0, 30.0  # a note that misses several renewals, not just one that a busy machine delays
 
 Progress = Callable[[int, int], None]
 """Called with the number of frames that have an outcome, and of all frames."""
@@ -200,6 +229,8 @@ class Redetector:
     clock: Clock
     worker: str
     """Identifies this process, so each process takes the parts in a different order."""
+    patience_s: float = 0
+    """How long it waits at the end of a day for a process that has begun a part and does not renew its note."""
 
 
 @dataclass(slots=True)
@@ -258,23 +289,26 @@ class DayAttempt:
 
     def _make_parts(self, frames: DayFrames, parts: int, progress: Progress) -> bool:
         """Makes the missing parts; returns False if another process stored a result in the meantime."""
-        done, begun = frames.frames - frames.missing(), deque[tuple[str, list[FrameToProcess]]]()
-        order = list(range(parts))
-        random.Random(self.owner.worker).shuffle(order)  # noqa: S311 - spreads work, not used for security
-        ahead = _PartsToMake(self, frames, order, begun)
-        settings, store = self.owner.settings, self.owner.store
-        processor = FrameProcessor(settings, ImageReader(store, settings), self.owner.detector)
+        owner, order = self.owner, list(range(parts))
+        random.Random(owner.worker).shuffle(order)  # noqa: S311 - spreads work, not used for security
+        ahead = _PartsToMake(self, frames, order, PartNotes(owner.store, owner.worker, owner.patience_s))
+        processor = FrameProcessor(owner.settings, ImageReader(owner.store, owner.settings), owner.detector)
+        done = frames.frames - frames.missing()
         progress(done, frames.frames)
         seen: list[FrameResult] = []
-        for each in processor.process_all(ahead.frames()):
-            seen.append(each)
-            done += 1
-            progress(done + ahead.left_out, frames.frames)
-            key, wanted = begun[0]
-            if len(seen) == len(wanted):
-                self._keep(key, seen)
-                begun.popleft()
-                seen = []
+        while ahead.order and not ahead.overtaken:
+            for each in processor.process_all(ahead.frames()):
+                seen.append(each)
+                done += 1
+                progress(done + ahead.left_out, frames.frames)
+                key, wanted = ahead.begun[0]
+                ahead.notes.renew(key for key, _ in ahead.begun)
+                if len(seen) == len(wanted):
+                    self._keep(key, seen)
+                    ahead.begun.popleft()
+                    seen = []
+            if ahead.order:
+                time.sleep(min(1, owner.patience_s))
         return not ahead.overtaken
 
     def _keep(self, key: str, seen: Sequence[FrameResult]) -> None:
@@ -289,7 +323,11 @@ class DayAttempt:
         model = asdict(manifest)
         queries = {FRAMES: frames.frame_rows(model), DETECTIONS: frames.detection_rows(model)}
         content = " ".join(hash_rows(self.engine, rows) for rows in queries.values())
-        footer = (manifest := replace(manifest, content=content)).to_json()
+        manifest = replace(manifest, content=content)
+        first, _ = self.before.values()
+        if first and not whole(self.before) and replace(first.manifest, built_at=manifest.built_at) == manifest:
+            manifest = first.manifest  # another process stores this result now: both write the same objects
+        footer = manifest.to_json()
         size = owner.settings.table_object_bytes
         made = {name: write_rows(self.engine, name, rows, footer, object_bytes=size) for name, rows in queries.items()}
         return {redetection_key(owner.model, self.day, name): Made(data, manifest) for name, data in made.items()}
@@ -325,21 +363,19 @@ class _PartsToMake:
 
     attempt: DayAttempt
     day_frames: DayFrames
-    order: Sequence[int]
-    begun: deque[tuple[str, list[FrameToProcess]]]
+    order: list[int]
+    """Missing parts; after a pass, those that other processes have begun."""
+    notes: PartNotes
+    begun: deque[tuple[str, list[FrameToProcess]]] = field(default_factory=deque)
     left_out: int = 0
     overtaken: bool = False
 
     def frames(self) -> Iterator[FrameToProcess]:
-        """Yields the frames of all missing parts, and stops once another process stored a result.
-
-        Parts that other processes started come last: by then, these have finished them or died.
-        """
+        """Yields the frames of all parts that nobody else makes, and stops once another process stored a result."""
         attempt = self.attempt
         owner = attempt.owner
-        waiting = deque((number, True) for number in self.order)
-        while waiting:
-            number, is_new = waiting.popleft()
+        order, self.order = self.order, []
+        for number in order:
             wanted = self.day_frames.part(number)
             key = part_key(owner.model, attempt.day, attempt.recipe, wanted)
             if owner.store.head(key) is not None:
@@ -348,8 +384,8 @@ class _PartsToMake:
             if read_redetection(owner.store, owner.model, attempt.day) != attempt.before:
                 self.overtaken = True
                 return
-            if is_new and not begin_part(owner.store, key, owner.worker):
-                waiting.append((number, False))
+            if not self.notes.begin(key):
+                self.order.append(number)
                 continue
             self.begun.append((key, wanted))
             yield from wanted
@@ -373,10 +409,12 @@ class Redetection:
         return self.looked_at / self.duration_s if self.duration_s else 0.0
 
 
-def open_redetector(settings: Settings, store: ObjectStore, choice: ModelChoice, clock: Clock) -> Redetector:
-    """Loads a model for re-processing days; errors as `load_chosen`."""
-    worker = f"{socket.gethostname()}:{os.getpid()}"
-    return Redetector(settings, store, str(choice), load_chosen(choice, settings), clock, worker)
+def open_redetector(
+    settings: Settings, store: ObjectStore, choice: ModelChoice, clock: Clock, *, shared: bool = False
+) -> Redetector:
+    """Loads a model for re-processing days, which other processes may share; errors as `load_chosen`."""
+    worker, patience_s = f"{socket.gethostname()}:{os.getpid()}", _LOST_AFTER_S if shared else 0
+    return Redetector(settings, store, str(choice), load_chosen(choice, settings), clock, worker, patience_s)
 
 
 def redetect_day(

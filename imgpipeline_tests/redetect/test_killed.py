@@ -204,3 +204,18 @@ def test_parts_of_others_that_vanish_are_made_again(settings, store):
     done = redetect_day(redetector(settings, store), DAY, progress=remove_parts)
     assert done.manifest.frames == 12
     assert objects_below(store, "redetections") == [redetection_key(LOW, DAY, n) for n in ("detections", "frames")]
+
+
+@pytest.mark.slow
+def test_two_that_store_the_same_result_at_once_process_no_frame_again(site):
+    with site.command("table put:2=stop") as first:
+        wait_until(lambda: state_of(first.pid) == "T", limit_s=60, what="the first to stop between its two tables")
+        with site.command("table put:1=stop") as second:
+            wait_until(lambda: state_of(second.pid) == "T", limit_s=60, what="the second to stop before its tables")
+            first.send_signal(signal.SIGCONT)
+            first.communicate(timeout=60)
+            second.send_signal(signal.SIGCONT)
+            said, _ = second.communicate(timeout=60)
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert json.loads(said)[0]["looked_at"] == 0
+    site.check_whole()

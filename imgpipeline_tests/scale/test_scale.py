@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from imgpipeline_tests.defs.site import REPOSITORY
+from imgpipeline_tests.scale import redetection
 from imgpipeline_tests.servers.programs import CACHE_HOME
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers, pytest.mark.timeout(840)]
@@ -21,3 +22,7 @@ def test_nothing_is_lost_or_doubled_while_a_worker_redis_and_the_daemon_are_kill
         timeout=800, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+
+
+def test_four_processes_share_a_day_and_do_nothing_twice_although_one_is_killed():
+    redetection.main(["--frames", "3000", "--part-frames", "100"])

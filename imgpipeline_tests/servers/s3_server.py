@@ -75,12 +75,14 @@ class S3Server(Server):
         *,
         access_key_id: str = "test-key",
         secret_access_key: str = "test-secret",  # noqa: S107 - made up, and the server is on loopback
+        access_log: Path | None = None,
     ) -> None:
         self.data_dir = work_dir / "data"
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.access_key_id = access_key_id
         self.secret_access_key = secret_access_key
+        self.access_log = access_log
         self.process = ServerProcess("versitygw", self.command(), work_dir / "versitygw.log")
 
     @property
@@ -100,7 +102,8 @@ class S3Server(Server):
     def command(self) -> list[str | Path]:
         listen = ["--port", f"{LOOPBACK}:{self.port}", "--health", "/health", "--keep-alive", "--quiet"]
         account = ["--access", self.access_key_id, "--secret", self.secret_access_key, "--region", REGION]
-        return [programs.versitygw(), *listen, *account, "posix", self.data_dir]
+        logged = ["--access-log", self.access_log] if self.access_log else []
+        return [programs.versitygw(), *listen, *account, *logged, "posix", self.data_dir]
 
     def is_ready(self) -> bool:
         """Tell whether it answers that it is healthy."""
