@@ -99,17 +99,17 @@ def _work_off(contest: Contest, frames: int, checkout: Path) -> Figures:
     settings = place.again(contest.settings.model_copy(update={"linger_s": _LINGER_S}), "dagster")
     store = open_store(settings)
     with dagster_dev(place, settings, checkout) as dev:
-        first_frames, first_s = _await_frames(store, 1, limit_s=_START_LIMIT_S)
+        first_frames, first_s = await_frames(store, 1, limit_s=_START_LIMIT_S)
         run = dev.run_processes()[0]  # builds start after the first commit
         began_s, before = time.time(), _costs(dev, place, run)
-        last_frames, last_s = _await_frames(store, frames, limit_s=frames / _SLOWEST_PER_S)
+        last_frames, last_s = await_frames(store, frames, limit_s=frames / _SLOWEST_PER_S)
         after = _costs(dev, place, run)
         builds = sum(one.dagster_run.job_name != "detect_frames" for one in dev.site.runs())
     cores = {part: (after[part] - before[part]) / (last_s - began_s) for part in after}
     return {"frames_per_s": (last_frames - first_frames) / (last_s - first_s), "builds": builds, "cores": cores}
 
 
-def _await_frames(store: ObjectStore, frames: int, *, limit_s: float) -> tuple[int, float]:
+def await_frames(store: ObjectStore, frames: int, *, limit_s: float) -> tuple[int, float]:
     """Waits until so many frames have an outcome; returns how many have one, and when the last segment was made."""
     found = (0, 0.0)
 

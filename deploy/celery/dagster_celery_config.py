@@ -16,3 +16,6 @@ worker_prefetch_multiplier = 1
 # A message that a worker holds for later would be lost with that worker, until `visibility_timeout`.
 worker_disable_prefetch = True
 task_default_queue = "tables"
+# Loaded once, before the worker forks the processes that execute runs: none of them loads these for its first run.
+# No module that starts threads belongs here: a fork would not have them.
+imports = ("imgpipeline.definitions", "dagster_postgres", "dagster_aws.s3.compute_log_manager")

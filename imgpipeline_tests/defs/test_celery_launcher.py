@@ -16,6 +16,7 @@ from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 
 from imgpipeline.defs.celery_launcher import WatchfulCeleryLauncher
 from imgpipeline.errors import ConfigurationError
+from imgpipeline_tests.defs.launching import create_run
 from imgpipeline_tests.defs.site import PROGRAMS, REPOSITORY
 from imgpipeline_tests.servers.ports import free_port
 from imgpipeline_tests.servers.processes import ServerProcess
@@ -23,6 +24,7 @@ from imgpipeline_tests.servers.redis_server import RedisServer
 from imgpipeline_tests.servers.waiting import wait_until
 
 JOBS = """
+import sys
 import time
 import dagster as dg
 
@@ -41,7 +43,15 @@ def short():
 def long():
     sleep()
 
-defs = dg.Definitions(jobs=[short, long])
+@dg.op
+def use_what_is_loaded():
+    assert {"imgpipeline.definitions", "dagster_postgres", "dagster_aws.s3.compute_log_manager"} <= sys.modules.keys()
+
+@dg.job(executor_def=dg.in_process_executor, tags={"imgpipeline/work": "detection"})
+def hasty():
+    use_what_is_loaded()
+
+defs = dg.Definitions(jobs=[short, long, hasty])
 """
 
 
@@ -87,17 +97,7 @@ class Machines:
         target = PythonFileTarget(str(self._home / "jobs.py"), None, str(self._home), "jobs")
         with create_test_daemon_workspace_context(target, self.instance) as process:
             workspace = process.create_request_context()
-            location = workspace.code_locations[0]
-            remote = location.get_repository("__repository__").get_full_job(job)
-            run = self.instance.create_run(
-                job_name=job, run_id=None, run_config={}, resolved_op_selection=None, step_keys_to_execute=None,
-                status=None, tags=dict(remote.tags), root_run_id=None, parent_run_id=None,
-                job_snapshot=remote.job_snapshot,
-                execution_plan_snapshot=None, parent_job_snapshot=None, asset_selection=None,
-                asset_check_selection=None,
-                op_selection=None, asset_graph=None, remote_job_origin=remote.get_remote_origin(),
-                job_code_origin=remote.get_python_origin(),
-            )  # fmt: skip
+            run = create_run(self.instance, workspace, job, {})
             self.instance.launch_run(run.run_id, workspace)
         return run.run_id
 
@@ -211,6 +211,12 @@ def test_a_result_that_never_expires_is_accepted():
 @pytest.mark.slow
 def test_a_run_succeeds_on_a_worker_of_its_queue(machines):
     machines.wait_for(machines.launch("short"), dg.DagsterRunStatus.SUCCESS)
+
+
+@pytest.mark.slow
+def test_a_worker_has_loaded_the_definitions_and_the_storage_before_its_first_run(machines):
+    """The storage here is SQLite, so the run itself loads nothing of that."""
+    machines.wait_for(machines.launch("hasty"), dg.DagsterRunStatus.SUCCESS)
 
 
 @pytest.mark.slow
