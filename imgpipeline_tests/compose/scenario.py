@@ -24,6 +24,7 @@ from playwright.sync_api import sync_playwright
 
 from imgpipeline_tests.compose import attempts
 from imgpipeline_tests.compose.attempts import ATTEMPTS
+from imgpipeline_tests.compose.image import check_image
 from imgpipeline_tests.compose.project import Service, read_project, services_of
 from imgpipeline_tests.compose.running import Site
 from imgpipeline_tests.compose.sandbox import NOT_RUN
@@ -46,13 +47,16 @@ REFUSALS = ("AccessDenied", "TopicAuthorizationFailedError")
 
 def main() -> int:
     """Run the site test; return the exit status."""
-    if _IN_NETWORK not in os.environ:
-        return _in_own_network()
     parser = argparse.ArgumentParser(prog="python -m imgpipeline_tests.compose", description=__doc__)
     parser.add_argument("--short", action="store_true", help="only start, count, log in, and try what is not allowed")
+    parser.add_argument("--image", action="store_true", help="only do what the Dockerfile copies and installs")
     parser.add_argument("--only", metavar="WORD", help="after the start, only the steps with this word in their names")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where the site, its logs and screenshots are kept")
     options = parser.parse_args()
+    if _IN_NETWORK not in os.environ:
+        if options.image or not (options.short or options.only):
+            say(f"ok: the image is built: {check_image()}")
+        return 0 if options.image else _in_own_network()
     for each in [*NOT_RUN, *([] if has_proxy() else ["the proxy and its login: `make site-test` builds it"])]:
         say(f"not run: {each}")
     work_dir = Path(options.keep or tempfile.mkdtemp(prefix="site-test-"))
