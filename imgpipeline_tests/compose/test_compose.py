@@ -200,14 +200,14 @@ def test_the_docs_name_each_connection(services):
 
 def commands_in_containers(page: str) -> Iterator[tuple[str, list[str]]]:
     """Yield the service and the words of each `docker compose run` and `exec` of a page."""
-    text = (DEPLOY.parent / "docs" / page).read_text().replace("\\\n", " ")
+    text = (DEPLOY.parent / page).read_text().replace("\\\n", " ")
     for line in re.findall(r"docker compose (?:run|exec) ([^`\n|<>#]+)", text):
         words = iter(shlex.split(line))
         service = next(word for word in words if word[0] not in "-/")
         yield service, [word for word in words if not word.endswith("/entrypoint.sh")]
 
 
-@pytest.mark.parametrize("page", ["deploy.md", "restore.md"])
+@pytest.mark.parametrize("page", ["docs/deploy.md", "docs/restore.md", "deploy/compose/proxy/own/README.md"])
 def test_the_docs_name_services_and_commands_that_exist(services, page):
     commands = commands_with_options()
     found = list(commands_in_containers(page))
