@@ -268,20 +268,6 @@ def test_each_process_logs_in_the_format_of_the_site(site, tmp_path):
     assert told == {"setup", "code", "tools", "sources", "ingest", "viewer", "alerts", "exporter"}
 
 
-def test_links_name_the_port_of_the_pages(site, tmp_path):
-    environment = tmp_path / ".env"
-    environment.write_text((site / ".env").read_text() + "HTTPS_PORT=8443\n")
-    services = services_of(read_project(site / "compose.yaml", environment, PROFILES))
-    links = [
-        value
-        for each in services.values()
-        for name, value in each.environment.items()
-        if name in ("IMGPIPELINE_VIEWER_URL", "IMGPIPELINE_DAGSTER_URL", "GF_SERVER_ROOT_URL")
-    ]
-    assert len({urlsplit(link).hostname for link in links}) == 3
-    assert {urlsplit(link).port for link in links} == {8443}
-
-
 def test_an_upgrade_keeps_the_routes_of_the_site_which_the_proxy_reads(tmp_path):
     folder, answers = tmp_path / "site", SiteAnswers(domain="cameras.example")
     write_site(folder, answers, NOW)
