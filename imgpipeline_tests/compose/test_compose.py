@@ -1,7 +1,9 @@
 """The compose file: valid for docker compose's parser, restricted, with commands that exist and networks by tier."""
 
 import re
+import shlex
 import tomllib
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
@@ -138,8 +140,12 @@ def test_each_service_that_stays_has_a_health_check(services):
     assert {service.name for service in services.values() if not service.health_command} == short
 
 
+def commands_with_options() -> dict[tuple[str, ...], set[str]]:
+    return {words: {option for each in command.params for option in each.opts} for words, command in all_commands()}
+
+
 def test_each_command_exists(services):
-    commands = {words: {option for each in command.params for option in each.opts} for words, command in all_commands()}
+    commands = commands_with_options()
     own = [service for service in services.values() if service.given["image"].startswith("imgpipeline:")]
     for words in [*(service.strings("command") for service in own), *(service.health_command for service in own)]:
         program, *arguments = [word for word in words if word != "/opt/imgpipeline/entrypoint.sh"] or ["python"]
@@ -192,6 +198,28 @@ def test_the_docs_name_each_connection(services):
         assert set(re.findall(r"`([a-z0-9]+)`", row[1])) == callers, server
 
 
+def commands_in_containers(page: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield the service and the words of each `docker compose run` and `exec` of a page."""
+    text = (DEPLOY.parent / page).read_text().replace("\\\n", " ")
+    for line in re.findall(r"docker compose (?:run|exec) ([^`\n|<>#]+)", text):
+        words = iter(shlex.split(line))
+        service = next(word for word in words if word[0] not in "-/")
+        yield service, [word for word in words if not word.endswith("/entrypoint.sh")]
+
+
+@pytest.mark.parametrize("page", ["docs/deploy.md", "docs/restore.md", "deploy/compose/proxy/own/README.md"])
+def test_the_docs_name_services_and_commands_that_exist(services, page):
+    commands = commands_with_options()
+    found = list(commands_in_containers(page))
+    assert found
+    for service, words in found:
+        assert service in services
+        if words[:1] == ["imgpipeline"]:
+            arguments = words[1:]
+            command = next(tuple(arguments[:count]) for count in (2, 1) if tuple(arguments[:count]) in commands)
+            assert {word for word in arguments if word.startswith("--")} <= commands[command], arguments
+
+
 def test_security_names_each_service_with_its_networks_and_prefixes(services):
     text = (DEPLOY.parent / "SECURITY.md").read_text().partition("### Services of the compose file")[2]
     rights = tomllib.loads((DEPLOY / "compose" / "rights.toml").read_text())["s3"]
@@ -238,6 +266,31 @@ def test_each_process_logs_in_the_format_of_the_site(site, tmp_path):
     services = services_of(read_project(site / "compose.yaml", environment, PROFILES))
     told = {name for name, each in services.items() if each.environment.get("IMGPIPELINE_LOG_FORMAT") == "json"}
     assert told == {"setup", "code", "tools", "sources", "ingest", "viewer", "alerts", "exporter"}
+
+
+def test_an_upgrade_keeps_the_routes_of_the_site_which_the_proxy_reads(tmp_path):
+    folder, answers = tmp_path / "site", SiteAnswers(domain="cameras.example")
+    write_site(folder, answers, NOW)
+    route = folder / "proxy" / "own" / "oauth2.yaml"
+    route.write_text("http: {}\n")
+    write_site(folder, answers, NOW)
+    assert route.read_text() == "http: {}\n"
+    proxy = services_of(read_project(folder / "compose.yaml", folder / ".env", ["proxy"]))["proxy"]
+    mounted = {volume["source"]: volume["target"] for volume in proxy.given["volumes"]}
+    (read,) = (word.partition("=")[2] for word in proxy.strings("command") if "providers.file.directory" in word)
+    assert Path(read) in Path(mounted[str(route.parent)]).parents
+
+
+def test_the_health_check_of_kafka_does_not_reserve_the_heap_of_the_broker(services):
+    kafka = services["kafka"]
+    (heap,) = (word.partition("=")[2] for word in kafka.health_command if word.startswith("KAFKA_HEAP_OPTS="))
+    assert "-Xms" in kafka.environment["KAFKA_HEAP_OPTS"]
+    assert "-Xms" not in heap
+
+
+def test_mosquitto_stays_at_a_version_that_reads_its_file_of_passwords(services):
+    """Its owner is the administrator, and 10001 reads it; from 2.1 on, mosquitto is stricter."""
+    assert re.fullmatch(r"eclipse-mosquitto:2\.0\.\d+", services["mosquitto"].given["image"])
 
 
 def test_the_image_holds_the_entry_point_and_no_compiler():
