@@ -1,6 +1,7 @@
 """The secrets of a site: passwords, certificates and keys, one file each.
 
-Nothing is ever replaced: a second call makes only what is missing, so a site keeps its passwords when it is upgraded.
+A second call makes only the passwords and keys that are missing, so a site keeps them when it is upgraded, and renews
+the files that hold passwords from other files.
 """
 
 import hashlib
@@ -17,13 +18,29 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from imgpipeline.errors import ConfigurationError
 from imgpipeline.web.keys import KeyFile, Scope
 
 FIRST_USER = "admin"
 S3_USERS = ("code", "dagster", "sources", "ingest", "viewer", "alerts", "exporter")
 KAFKA_USERS = ("admin", "code", "sources", "ingest", "exporter")
 _VALID_FOR = timedelta(days=3650)
-_PRIVATE_FOLDER, _OPEN_INSIDE, _READABLE_INSIDE = 0o700, 0o755, 0o644
+_PRIVATE_FOLDER, _OPEN_INSIDE, READABLE = 0o700, 0o755, 0o644
+_KEY_USES = (
+    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+    "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+)  # fmt: skip
+
+
+def write_file(path: Path, content: str) -> None:
+    """Writes a file that containers read as another user, at once: a full disk leaves no half file."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(content)
+        partial.chmod(READABLE)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 class SecretFiles:
@@ -50,9 +67,14 @@ class SecretFiles:
         path = self.folder / name
         if path.exists():
             return False
-        path.write_text(new if isinstance(new, str) else new())
-        path.chmod(_READABLE_INSIDE)
+        write_file(path, new if isinstance(new, str) else new())
         return True
+
+    def renew(self, name: str, content: str) -> None:
+        """Writes a file that is made from other secrets, if it differs."""
+        path = self.folder / name
+        if not path.exists() or path.read_text() != content:
+            write_file(path, content)
 
 
 def random_password() -> str:
@@ -76,31 +98,37 @@ def make_secrets(files: SecretFiles, given: Mapping[str, str], now: datetime) ->
         *(f"kafka_password_{user}" for user in KAFKA_USERS),
         *(f"s3_secret_{user}" for user in ("admin", *S3_USERS)),
         *(f"postgres_password_{user}" for user in ("admin", "dagster", "exporter")),
-        *("proxy_secret", "clickhouse_password", "grafana_password", "mqtt_password"),
+        *("proxy_secret", "clickhouse_password", "grafana_password"),
     ):
         files.make(name, random_password)
-    files.make("mqtt_users", lambda: _mqtt_user("sources", files.read("mqtt_password")))
-    files.make("s3_users.json", lambda: _s3_users(files))
-    files.make("proxy_headers.yaml", lambda: _proxy_headers(files.read("proxy_secret")))
+    if files.make("mqtt_password", random_password) or not (files.folder / "mqtt_users").exists():
+        files.renew("mqtt_users", _mqtt_users(files))
+    files.renew("s3_users.json", _s3_users(files))
+    files.renew("proxy_headers.yaml", _proxy_headers(files.read("proxy_secret")))
     for name, host in (("kafka", "kafka"), ("mqtt", "mosquitto")):
-        if not (files.folder / f"{name}_server.pem").exists():
-            authority, server = make_certificates(host, now)
-            files.make(f"{name}_ca.pem", authority)
-            files.make(f"{name}_server.pem", server)
+        pair = (f"{name}_ca.pem", f"{name}_server.pem")
+        if not all((files.folder / each).exists() for each in pair):
+            for each, content in zip(pair, make_certificates(host, now), strict=True):
+                files.renew(each, content)
     password = random_password()
     if files.make("users", lambda: _page_user(FIRST_USER, password)):
         shown |= {"user": FIRST_USER, "password": password}
     keys = files.folder / "api_keys.json"
     if not keys.exists():
         shown["api key"] = KeyFile(keys).add(("*",), now, scopes=(Scope.INGEST,), name="first")
-        keys.chmod(_READABLE_INSIDE)
+        keys.chmod(READABLE)
     return shown
 
 
 def _s3_users(files: SecretFiles) -> str:
-    """Returns the accounts of the S3 server, in versitygw's form."""
+    """Returns the accounts of the S3 server, in versitygw's form, with those that people added."""
+    path = files.folder / "s3_users.json"
+    try:
+        kept = json.loads(path.read_text())["accessAccounts"] if path.exists() else {}
+    except (ValueError, LookupError, TypeError):
+        raise ConfigurationError(f"{path} is damaged.", next_step="correct it, or delete it") from None
     accounts = {user: {"access": user, "secret": files.read(f"s3_secret_{user}"), "role": "user"} for user in S3_USERS}
-    return json.dumps({"accessAccounts": accounts}, indent=2)
+    return json.dumps({"accessAccounts": {**kept, **accounts}}, indent=2)
 
 
 def _page_user(name: str, password: str) -> str:
@@ -108,11 +136,15 @@ def _page_user(name: str, password: str) -> str:
     return f"{name}:{bcrypt.hashpw(password.encode(), bcrypt.gensalt()).decode()}\n"
 
 
-def _mqtt_user(name: str, password: str) -> str:
-    """Returns a line of mosquitto's password file: PBKDF2, as mosquitto_passwd makes it."""
+def _mqtt_users(files: SecretFiles) -> str:
+    """Returns mosquitto's password file: PBKDF2, as mosquitto_passwd makes it; the users of cameras stay."""
+    path, name = files.folder / "mqtt_users", "sources"
     salt, rounds = secrets.token_bytes(12), 101
-    hashed = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, rounds)
-    return f"{name}:$7${rounds}${b64encode(salt).decode()}${b64encode(hashed).decode()}\n"
+    hashed = hashlib.pbkdf2_hmac("sha512", files.read("mqtt_password").encode(), salt, rounds)
+    lines = path.read_text().splitlines() if path.exists() else []
+    others = [line for line in lines if not line.startswith(f"{name}:")]
+    own = f"{name}:$7${rounds}${b64encode(salt).decode()}${b64encode(hashed).decode()}"
+    return "\n".join([*others, own, ""])
 
 
 def _proxy_headers(secret: str) -> str:
@@ -132,9 +164,13 @@ def make_certificates(host: str, now: datetime) -> tuple[str, str]:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     authority = _certificate(authority_name, authority_key, now).issuer_name(authority_name)
     authority = authority.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    authority = authority.add_extension(_key_usage("key_cert_sign", "crl_sign"), critical=True)
     signed_authority = authority.sign(authority_key, hashes.SHA256())
     server = _certificate(name, key, now).issuer_name(authority_name)
     server = server.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+    server = server.add_extension(_key_usage("digital_signature"), critical=True)
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
+    server = server.add_extension(issuer, critical=False)
     signed = server.sign(authority_key, hashes.SHA256())
     pem = serialization.Encoding.PEM
     own_key = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -150,4 +186,9 @@ def _certificate(name: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + _VALID_FOR)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
+
+
+def _key_usage(*uses: str) -> x509.KeyUsage:
+    return x509.KeyUsage(**{use: use in uses for use in _KEY_USES})

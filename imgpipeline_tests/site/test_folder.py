@@ -1,10 +1,13 @@
 """`write_site`: a folder that is complete, keeps what is people's, and shows secrets only once."""
 
+import contextlib
 import json
 import os
 import ssl
+from base64 import b64decode
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import pbkdf2_hmac
 from pathlib import Path
 
 import bcrypt
@@ -62,6 +65,67 @@ def test_the_certificate_of_kafka_is_signed_by_its_authority(written):
     context = ssl.create_default_context(cafile=secrets / "kafka_ca.pem")
     assert len(context.get_ca_certs()) == 1
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(secrets / "kafka_server.pem")
+
+
+@pytest.mark.parametrize(("name", "host"), [("kafka", "kafka"), ("mqtt", "mosquitto")])
+def test_a_strict_client_trusts_each_server(written, name, host):
+    secrets = written[0] / "secrets"
+    trusting = ssl.create_default_context(cafile=secrets / f"{name}_ca.pem")
+    trusting.verify_flags |= ssl.VERIFY_X509_STRICT
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(secrets / f"{name}_server.pem")
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = trusting.wrap_bio(to_client, to_server, server_hostname=host)
+    server = serving.wrap_bio(to_server, to_client, server_side=True)
+    for side in (client, server, client):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    assert client.version() is not None
+    assert client.getpeercert()["subject"] == ((("commonName", host),),)
+
+
+@pytest.mark.parametrize("lost", ["kafka_ca.pem", "kafka_server.pem", "mqtt_ca.pem", "mqtt_server.pem"])
+def test_a_lost_certificate_is_made_again_with_its_other_half(tmp_path, lost):
+    secrets = tmp_path / "site" / "secrets"
+    write_site(tmp_path / "site", ANSWERS, NOW)
+    (secrets / lost).unlink()
+    write_site(tmp_path / "site", ANSWERS, NOW)
+    name = lost.partition("_")[0]
+    assert (secrets / f"{name}_server.pem").read_text().endswith((secrets / f"{name}_ca.pem").read_text())
+
+
+@pytest.mark.parametrize("lost", ["s3_secret_code", "proxy_secret", "mqtt_password"])
+def test_a_new_secret_is_in_the_files_that_are_made_from_it_and_added_accounts_stay(tmp_path, lost):
+    secrets = tmp_path / "site" / "secrets"
+    write_site(tmp_path / "site", ANSWERS, NOW)
+    accounts = json.loads((secrets / "s3_users.json").read_text())
+    accounts["accessAccounts"]["backup"] = {"access": "backup", "secret": "own", "role": "user"}
+    (secrets / "s3_users.json").write_text(json.dumps(accounts))
+    (secrets / "mqtt_users").write_text("gate:$7$own\n" + (secrets / "mqtt_users").read_text())
+    old = (secrets / lost).read_text()
+    (secrets / lost).unlink()
+    write_site(tmp_path / "site", ANSWERS, NOW)
+    assert (secrets / lost).read_text() != old
+    accounts = json.loads((secrets / "s3_users.json").read_text())["accessAccounts"]
+    assert accounts["backup"]["secret"] == "own"
+    assert accounts["code"]["secret"] == (secrets / "s3_secret_code").read_text()
+    assert (secrets / "proxy_secret").read_text() in (secrets / "proxy_headers.yaml").read_text()
+    camera, sources = (secrets / "mqtt_users").read_text().splitlines()
+    assert camera == "gate:$7$own"
+    assert is_password(sources, (secrets / "mqtt_password").read_text())
+
+
+def is_password(line: str, password: str) -> bool:
+    """Whether mosquitto accepts a password: `NAME:$7$ROUNDS$SALT$HASH`."""
+    rounds, salt, hashed = line.split("$")[2:]
+    return pbkdf2_hmac("sha512", password.encode(), b64decode(salt), int(rounds)) == b64decode(hashed)
+
+
+def test_a_damaged_file_of_accounts_is_named(tmp_path):
+    write_site(tmp_path / "site", ANSWERS, NOW)
+    (tmp_path / "site" / "secrets" / "s3_users.json").write_text("{")
+    with pytest.raises(ConfigurationError, match=r"s3_users\.json"):
+        write_site(tmp_path / "site", ANSWERS, NOW)
 
 
 def test_the_password_of_a_camera_is_a_secret(written):
