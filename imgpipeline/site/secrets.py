@@ -8,7 +8,7 @@ import hashlib
 import json
 import secrets
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from imgpipeline.errors import ConfigurationError
 from imgpipeline.web.keys import KeyFile, Scope
 
 FIRST_USER = "admin"
@@ -26,21 +25,18 @@ S3_USERS = ("code", "dagster", "sources", "ingest", "viewer", "alerts", "exporte
 KAFKA_USERS = ("admin", "code", "sources", "ingest", "exporter")
 _VALID_FOR = timedelta(days=3650)
 _PRIVATE_FOLDER, _OPEN_INSIDE, READABLE = 0o700, 0o755, 0o644
-_KEY_USES = (
+_OTHER_KEY_USES = (
     "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
-    "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+    "encipher_only", "decipher_only",
 )  # fmt: skip
 
 
 def write_file(path: Path, content: str) -> None:
-    """Writes a file that containers read as another user, at once: a full disk leaves no half file."""
+    """Writes a file that containers read as another user; a full disk leaves no half one."""
     partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(content)
-        partial.chmod(READABLE)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    partial.write_text(content)
+    partial.chmod(READABLE)
+    partial.replace(path)
 
 
 class SecretFiles:
@@ -70,46 +66,34 @@ class SecretFiles:
         write_file(path, new if isinstance(new, str) else new())
         return True
 
-    def renew(self, name: str, content: str) -> None:
-        """Writes a file that is made from other secrets, if it differs."""
-        path = self.folder / name
-        if not path.exists() or path.read_text() != content:
-            write_file(path, content)
-
 
 def random_password() -> str:
     """Returns a password of 32 letters and digits: safe in URLs and in files of any program."""
     return secrets.token_hex(16)
 
 
-def make_secrets(files: SecretFiles, given: Mapping[str, str], now: datetime) -> dict[str, str]:
-    """Makes all secrets of a site that do not exist yet.
-
-    Args:
-        given: Content of secrets that people gave, by name.
+def make_secrets(files: SecretFiles, now: datetime) -> dict[str, str]:
+    """Makes all secrets of a site that do not exist yet, apart from those that people give.
 
     Returns:
         What is shown only once: the password of the first user and the first API key, as far as they are new.
     """
     shown: dict[str, str] = {}
-    for name, content in given.items():
-        files.make(name, content)
     for name in (
         *(f"kafka_password_{user}" for user in KAFKA_USERS),
         *(f"s3_secret_{user}" for user in ("admin", *S3_USERS)),
         *(f"postgres_password_{user}" for user in ("admin", "dagster", "exporter")),
-        *("proxy_secret", "clickhouse_password", "grafana_password"),
+        *("proxy_secret", "grafana_password", "mqtt_password"),
     ):
         files.make(name, random_password)
-    if files.make("mqtt_password", random_password) or not (files.folder / "mqtt_users").exists():
-        files.renew("mqtt_users", _mqtt_users(files))
-    files.renew("s3_users.json", _s3_users(files))
-    files.renew("proxy_headers.yaml", _proxy_headers(files.read("proxy_secret")))
+    files.make("mqtt_users", lambda: _mqtt_user("sources", files.read("mqtt_password")))
+    write_file(files.folder / "s3_users.json", _s3_users(files))
+    write_file(files.folder / "proxy_headers.yaml", _proxy_headers(files.read("proxy_secret")))
     for name, host in (("kafka", "kafka"), ("mqtt", "mosquitto")):
         pair = (f"{name}_ca.pem", f"{name}_server.pem")
         if not all((files.folder / each).exists() for each in pair):
             for each, content in zip(pair, make_certificates(host, now), strict=True):
-                files.renew(each, content)
+                write_file(files.folder / each, content)
     password = random_password()
     if files.make("users", lambda: _page_user(FIRST_USER, password)):
         shown |= {"user": FIRST_USER, "password": password}
@@ -123,10 +107,7 @@ def make_secrets(files: SecretFiles, given: Mapping[str, str], now: datetime) ->
 def _s3_users(files: SecretFiles) -> str:
     """Returns the accounts of the S3 server, in versitygw's form, with those that people added."""
     path = files.folder / "s3_users.json"
-    try:
-        kept = json.loads(path.read_text())["accessAccounts"] if path.exists() else {}
-    except (ValueError, LookupError, TypeError):
-        raise ConfigurationError(f"{path} is damaged.", next_step="correct it, or delete it") from None
+    kept = json.loads(path.read_text())["accessAccounts"] if path.exists() else {}
     accounts = {user: {"access": user, "secret": files.read(f"s3_secret_{user}"), "role": "user"} for user in S3_USERS}
     return json.dumps({"accessAccounts": {**kept, **accounts}}, indent=2)
 
@@ -136,15 +117,11 @@ def _page_user(name: str, password: str) -> str:
     return f"{name}:{bcrypt.hashpw(password.encode(), bcrypt.gensalt()).decode()}\n"
 
 
-def _mqtt_users(files: SecretFiles) -> str:
-    """Returns mosquitto's password file: PBKDF2, as mosquitto_passwd makes it; the users of cameras stay."""
-    path, name = files.folder / "mqtt_users", "sources"
+def _mqtt_user(name: str, password: str) -> str:
+    """Returns a line of mosquitto's password file: PBKDF2, as mosquitto_passwd makes it."""
     salt, rounds = secrets.token_bytes(12), 101
-    hashed = hashlib.pbkdf2_hmac("sha512", files.read("mqtt_password").encode(), salt, rounds)
-    lines = path.read_text().splitlines() if path.exists() else []
-    others = [line for line in lines if not line.startswith(f"{name}:")]
-    own = f"{name}:$7${rounds}${b64encode(salt).decode()}${b64encode(hashed).decode()}"
-    return "\n".join([*others, own, ""])
+    hashed = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, rounds)
+    return f"{name}:$7${rounds}${b64encode(salt).decode()}${b64encode(hashed).decode()}\n"
 
 
 def _proxy_headers(secret: str) -> str:
@@ -164,11 +141,11 @@ def make_certificates(host: str, now: datetime) -> tuple[str, str]:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     authority = _certificate(authority_name, authority_key, now).issuer_name(authority_name)
     authority = authority.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    authority = authority.add_extension(_key_usage("key_cert_sign", "crl_sign"), critical=True)
+    usage = x509.KeyUsage(key_cert_sign=True, crl_sign=True, **dict.fromkeys(_OTHER_KEY_USES, False))
+    authority = authority.add_extension(usage, critical=True)
     signed_authority = authority.sign(authority_key, hashes.SHA256())
     server = _certificate(name, key, now).issuer_name(authority_name)
     server = server.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-    server = server.add_extension(_key_usage("digital_signature"), critical=True)
     issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
     server = server.add_extension(issuer, critical=False)
     signed = server.sign(authority_key, hashes.SHA256())
@@ -188,7 +165,3 @@ def _certificate(name: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime
         .not_valid_after(now + _VALID_FOR)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
-
-
-def _key_usage(*uses: str) -> x509.KeyUsage:
-    return x509.KeyUsage(**{use: use in uses for use in _KEY_USES})

@@ -115,12 +115,14 @@ def test_what_a_container_cannot_see_is_no_failure(folder, tmp_path, monkeypatch
 
 def test_the_name_of_grafana_has_to_have_an_address_only_if_it_is_part_of_the_site(folder, monkeypatch):
     asked = []
-    monkeypatch.setattr(checks.socket, "getaddrinfo", lambda name, _port: asked.append(name))
+    monkeypatch.setattr(checks.socket, "getaddrinfo", lambda name, _port: asked.append(name) or ["an address"])
+    text = (folder / ".env").read_text().replace("SITE_DOMAIN=localhost", "SITE_DOMAIN=cameras.example")
+    (folder / ".env").write_text(text)
     problem_of(folder, "names")
     with (folder / ".env").open("a") as file:
         file.write("COMPOSE_PROFILES=proxy,grafana\n")
     problem_of(folder, "names")
-    assert asked == ["localhost", "dagster.localhost"] * 2 + ["grafana.localhost"]
+    assert asked == ["cameras.example", "dagster.cameras.example"] * 2 + ["grafana.cameras.example"]
 
 
 def test_a_clock_that_is_not_synchronized_is_a_problem(folder, tmp_path, monkeypatch):
