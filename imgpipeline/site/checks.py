@@ -15,9 +15,6 @@ from imgpipeline.vision.registry import registered_model
 GIB = 1024**3
 LEAST_MEMORY, LEAST_DISK = 7 * GIB, 20 * GIB
 """What the processes of a small site may take together, and a day of images with Kafka's log."""
-MORE_MEMORY = {"clickhouse": 2 * GIB, "opensearch": 2 * GIB, "prometheus": GIB, "grafana": GIB}
-LISTENS, MOST_PORT = "0A", 65_535
-"""The state of a socket in /proc/net/tcp, and the last port."""
 MAY_BE_EMPTY = {"alert_targets", "sinks"}
 """Secrets of parts that a site may not have."""
 CONTAINER_MARK = Path("/.dockerenv")
@@ -51,17 +48,18 @@ def check_site(folder: Path) -> Iterator[tuple[str, Problem | None]]:
     if wrong is None:
         values = read_environment(folder / ".env")
         yield "model", _check_model(settings.model)
-        yield "memory", _check_memory(values)
+        yield "memory", _check_memory()
         yield "ports", _check_ports(values)
         yield "names", _check_names(values)
 
 
 def _check_model(name: str) -> Problem | None:
     try:
-        return None if "/" in name else registered_model(name) and None
-    except ConfigurationError:
-        step = "correct MODEL in .env, or see the names: docker compose run --rm tools imgpipeline models list"
-        return Problem(f"{name} is not a model of this version", step, is_certain=False)  # it may be their own
+        registered_model(name)
+    except ConfigurationError:  # it may be their own, in a volume that is not visible
+        step = "correct MODEL in .env, unless `docker compose run --rm tools imgpipeline models list` has it"
+        return Problem(f"{name} is not a model of this version", step, is_certain=False)
+    return None
 
 
 def _check_secrets(folder: Path) -> Problem | None:
@@ -99,18 +97,16 @@ def _check_compose() -> Problem | None:
     return Problem(f"version {said}", f"install {wanted} or later") if version < LEAST_COMPOSE else None
 
 
-def _check_memory(values: Mapping[str, str]) -> Problem | None:
+def _check_memory() -> Problem | None:
     lines = Path("/proc/meminfo").read_text().splitlines()
     total = int(next(line for line in lines if line.startswith("MemTotal")).split()[1]) * 1024
-    needed = LEAST_MEMORY + sum(MORE_MEMORY.get(part, 0) for part in values["COMPOSE_PROFILES"].split(","))
-    if total >= needed:
+    if total >= LEAST_MEMORY:
         return None
-    return Problem(f"{total / GIB:.1f} GiB", f"{needed // GIB} GiB are the least: take a larger machine")
+    return Problem(f"{total / GIB:.1f} GiB", f"{LEAST_MEMORY // GIB} GiB are the least: take a larger machine")
 
 
 def _check_disk(folder: Path) -> Problem | None:
-    root = _output(["docker", "info", "--format", "{{.DockerRootDir}}"])
-    free = shutil.disk_usage(root if root and Path(root).is_dir() else folder).free
+    free = shutil.disk_usage(folder).free
     if free >= LEAST_DISK:
         return None
     return Problem(f"{free / GIB:.1f} GiB are free", f"{LEAST_DISK // GIB} GiB are the least: free some, or add a disk")
@@ -122,33 +118,29 @@ def _check_ports(values: Mapping[str, str]) -> Problem | None:
         ("proxy", "HTTP_PORT", "80"), ("proxy", "HTTPS_PORT", "443"), ("mosquitto", "MQTT_PORT", "8883"),
     ):  # fmt: skip
         port = int((values.get(name) or usual).rpartition(":")[2])
-        if profile in values["COMPOSE_PROFILES"].split(",") and (port in used or port > MOST_PORT):
+        if profile in values["COMPOSE_PROFILES"].split(",") and port in used:
             step = f"end the program that listens there (the site itself does once it runs), or set {name} in .env"
-            return Problem(f"port {port} is in use" if port in used else f"{port} is no port", step)
+            return Problem(f"port {port} is in use", step)
         used.add(port)
     return None
 
 
 def _ports_in_use() -> set[int]:
-    """Returns the ports on which any program listens, from a table of Linux: to try a port would need root."""
+    """Returns the ports in the state LISTEN, 0A in the tables of Linux. To try a port would need root."""
     tables = [Path("/proc/net", name) for name in ("tcp", "tcp6")]
     rows = [line.split() for table in tables if table.exists() for line in table.read_text().splitlines()]
-    return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == LISTENS}
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A"}
 
 
 def _check_names(values: Mapping[str, str]) -> Problem | None:
-    domain = values["SITE_DOMAIN"]
-    parts = ["", "dagster.", *(["grafana."] if "grafana" in values["COMPOSE_PROFILES"] else [])]
-    # Browsers know that all names below localhost are this machine.
-    lost = [part + domain for part in parts if domain != "localhost" and not _has_address(part + domain)]
-    return Problem(f"no address: {', '.join(lost)}", "add to DNS, or to /etc/hosts for a trial") if lost else None
-
-
-def _has_address(name: str) -> bool:
-    try:
-        return bool(socket.getaddrinfo(name, 443))
-    except OSError:
-        return False
+    domain, profiles = values["SITE_DOMAIN"], values["COMPOSE_PROFILES"].split(",")
+    names = (domain, f"dagster.{domain}", *([f"grafana.{domain}"] if "grafana" in profiles else []))
+    for name in names if domain != "localhost" else ():  # browsers know the names below it
+        try:
+            socket.getaddrinfo(name, 443)
+        except OSError:
+            return Problem(f"{name} has no address", "add it to DNS, or to /etc/hosts for a trial")
+    return None
 
 
 def _check_clock() -> Problem | None:

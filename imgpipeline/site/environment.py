@@ -14,10 +14,11 @@ from imgpipeline.settings import Settings, load_settings
 from imgpipeline.sinks.configuration import load_sinks
 from imgpipeline.sources.configuration import load_sources
 
-REQUIRED = ("SITE_IMAGE", "COMPOSE_PROFILES", "SITE_DOMAIN", "STORE_URL", "FIRST_DAY")
 _PROFILE = "(kafka|s3|postgres|proxy|alerts|tools|mosquitto|clickhouse|opensearch|prometheus|grafana)"
-_PORT = r"|([\w.:\[\]]+:)?[1-9]\d{0,4}"
+_PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[1-5]\d{4}|[1-9]\d{0,3})"
 _ALLOWED = {
+    "SITE_IMAGE": r"\S+",
+    "FIRST_DAY": r"\S+",
     "COMPOSE_PROFILES": f"{_PROFILE}(,{_PROFILE})*",
     "SITE_DOMAIN": r"([A-Za-z0-9-]+\.)*[A-Za-z0-9-]*[A-Za-z][A-Za-z0-9-]*",
     "SITE_MAIL": r"|[^\s@]+@[^\s@]+",
@@ -27,9 +28,11 @@ _ALLOWED = {
     "INTERNAL": "|true|false",
     "PARTITIONS": r"|[1-9]\d*",
     "PAGES_SUBNET": r"|[\da-f.:]+/\d+",
-    **dict.fromkeys(("HTTP_PORT", "HTTPS_PORT", "MQTT_PORT", "POSTGRES_PORT"), _PORT),
+    **dict.fromkeys(("HTTP_PORT", "MQTT_PORT"), rf"|([\w.:\[\]]+:)?{_PORT}"),
+    **dict.fromkeys(("HTTPS_PORT", "POSTGRES_PORT"), f"|{_PORT}"),
 }
 """Patterns of the variables that imgpipeline itself does not read."""
+REQUIRED = [name for name, allowed in _ALLOWED.items() if not re.fullmatch(allowed, "")]
 
 
 def _text(path: Path) -> str:
@@ -37,11 +40,7 @@ def _text(path: Path) -> str:
 
 
 def read_environment(path: Path) -> dict[str, str]:
-    """Returns the variables of a `.env`, read as docker compose does; empty if there is none.
-
-    Raises:
-        ConfigurationError: A line is not `NAME=VALUE`; the message does not show it.
-    """
+    """Returns the variables of a `.env`, empty if there is none; raises ConfigurationError if a line is not one."""
     text = _text(path)
     for found in parse_stream(StringIO(text)):
         if found.error:
@@ -50,14 +49,9 @@ def read_environment(path: Path) -> dict[str, str]:
 
 
 def read_site(folder: Path) -> Settings:
-    """Returns the settings that the containers of a site have.
-
-    Raises:
-        ConfigurationError: A variable, file or secret is wrong or missing; the message shows no secret.
-    """
+    """Returns the settings that the containers have; raises ConfigurationError, without secrets, if a site is wrong."""
     values = read_environment(folder / ".env")
     wrong = [name for name, allowed in _ALLOWED.items() if not re.fullmatch(allowed, values.get(name, ""))]
-    wrong += [name for name in REQUIRED if not values.get(name) and name not in wrong]
     wrong += ["LOGIN_ADDRESS"] if values.get("LOGIN") == "oidc" and not values.get("LOGIN_ADDRESS") else []
     if wrong:
         step = "imgpipeline site init FOLDER adds what is missing; docs/deploy.md lists the settings"

@@ -75,10 +75,13 @@ def write_site(folder: Path, answers: SiteAnswers, now: datetime) -> dict[str, s
     try:
         with TemporaryDirectory() as trial:
             _write_settings(Path(trial), answers, now)
-            _check(Path(trial), answers)
+            try:
+                read_site(Path(trial))
+                registered_model(answers.model)
+            except ConfigurationError as error:
+                raise UsageError(error.message, next_step="imgpipeline site init --help") from None
         return make_secrets(_write_settings(folder, answers, now), now)
     except OSError as error:
-        # Copying a folder collects its errors: source, target and reason of each.
         raise ConfigurationError(
             f"{error.filename or folder} cannot be written: {error.strerror or error.args[0][0][-1]}.",
             next_step="free space, give this user write access, or name another folder",
@@ -104,17 +107,6 @@ def _write_settings(folder: Path, answers: SiteAnswers, now: datetime) -> Secret
             write_file(folder / name, text)
         (folder / name).chmod(READABLE)
     return files
-
-
-def _check(folder: Path, answers: SiteAnswers) -> None:
-    """Raises UsageError if a site with these answers cannot start."""
-    try:
-        read_site(folder)
-        if "/" not in answers.model:
-            registered_model(answers.model)
-    except ConfigurationError as error:
-        step = "`imgpipeline site init --help` explains the options"
-        raise UsageError(error.message, next_step=step) from None
 
 
 def _copy_parts(folder: Path) -> None:

@@ -25,10 +25,6 @@ S3_USERS = ("code", "dagster", "sources", "ingest", "viewer", "alerts", "exporte
 KAFKA_USERS = ("admin", "code", "sources", "ingest", "exporter")
 _VALID_FOR = timedelta(days=3650)
 _PRIVATE_FOLDER, _OPEN_INSIDE, READABLE = 0o700, 0o755, 0o644
-_OTHER_KEY_USES = (
-    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
-    "encipher_only", "decipher_only",
-)  # fmt: skip
 
 
 def write_file(path: Path, content: str) -> None:
@@ -141,8 +137,8 @@ def make_certificates(host: str, now: datetime) -> tuple[str, str]:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     authority = _certificate(authority_name, authority_key, now).issuer_name(authority_name)
     authority = authority.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    usage = x509.KeyUsage(key_cert_sign=True, crl_sign=True, **dict.fromkeys(_OTHER_KEY_USES, False))
-    authority = authority.add_extension(usage, critical=True)
+    signs = x509.KeyUsage(False, False, False, False, False, True, True, False, False)  # key_cert_sign and crl_sign
+    authority = authority.add_extension(signs, critical=True)
     signed_authority = authority.sign(authority_key, hashes.SHA256())
     server = _certificate(name, key, now).issuer_name(authority_name)
     server = server.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import resource
 import ssl
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,8 +14,10 @@ import pytest
 
 from imgpipeline import __version__
 from imgpipeline.errors import ConfigurationError, UsageError
-from imgpipeline.site.checks import read_environment
+from imgpipeline.site.checks import check_site
+from imgpipeline.site.environment import read_environment
 from imgpipeline.site.folder import SiteAnswers, write_site
+from imgpipeline.site.secrets import write_file
 from imgpipeline.sources.configuration import load_sources
 from imgpipeline.web.keys import KeyFile
 
@@ -268,6 +271,37 @@ def test_each_address_of_a_camera_can_be_read_again(tmp_path, path):
     write_site(tmp_path / "site", replace(ANSWERS, cameras=[f"gate=rtsp://u:p@10.0.0.2/{path}"]), NOW)
     (gate,) = load_sources(tmp_path / "site" / "sources.toml")
     assert gate.url == f"rtsp://10.0.0.2/{path}"
+
+
+def test_keys_of_a_store_elsewhere_wait_for_those_who_have_them(tmp_path):
+    write_site(tmp_path / "site", replace(ANSWERS, store="s3://company/site"), NOW)
+    environment = read_environment(tmp_path / "site" / ".env")
+    assert {environment[f"S3_KEY_{user}"] for user in ("CODE", "DAGSTER", "VIEWER")} == {""}
+    problem = dict(check_site(tmp_path / "site"))["secrets"]
+    assert problem is not None
+    assert "secrets/s3_secret_code" in problem.message
+
+
+def test_a_new_site_keeps_images_for_a_week(written):
+    assert read_environment(written[0] / ".env")["KEEP_IMAGES_DAYS"] == "7"
+
+
+def test_a_full_disk_leaves_no_empty_secret_and_is_named(tmp_path):
+    """A limit of the size of files stands in for it."""
+    write_site(tmp_path / "site", ANSWERS, NOW)
+    lost = tmp_path / "site" / "secrets" / "s3_users.json"
+    lost.unlink()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            write_file(lost, "x" * 1000)
+        with pytest.raises(ConfigurationError, match="too large") as caught:
+            write_site(tmp_path / "site", ANSWERS, NOW)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "None" not in str(caught.value)
+    assert not lost.exists()
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_with_a_next_step(tmp_path):

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -29,9 +29,6 @@ from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.numbered import append_entry, read_entries
 from imgpipeline.settings import Settings
-
-if TYPE_CHECKING:
-    from apprise import Apprise
 
 _FIRST_PAUSE_S = 10.0
 _LONGEST_PAUSE_S = 900.0
@@ -105,7 +102,7 @@ def send(target: Target, title: str, body: str) -> bool:
     return bool(service.notify(title=title, body=body))
 
 
-def _service() -> "Apprise":
+def _service() -> Any:
     import apprise  # noqa: PLC0415 - loads 100 modules
 
     # Its messages about wrong URLs and failures contain the URL.
