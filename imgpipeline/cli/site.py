@@ -13,8 +13,6 @@ from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import UsageError
 
 app = typer.Typer()
-_PROGRAM = "site" if Path("/.dockerenv").exists() else "imgpipeline site"
-"""In a container, as the alias of docs/deploy.md."""
 
 
 @command(app, "init")
@@ -58,9 +56,8 @@ def init(
         monitoring=monitoring,
     )
     shown = write_site(folder, answers, utc_now())
-    note(f"{folder} is complete. Next: {_PROGRAM} check {folder}")
-    if store:
-        note("Write the keys of the store into .env (S3_KEY_…) and into secrets/s3_secret_….")
+    keys = "write the keys of the store into .env and secrets/s3_secret_…, then " if store else ""
+    note(f"{folder} is complete. Next: {keys}imgpipeline site check {folder}")
     if shown:
         note("Shown only once: the user and the password of the pages, and the API key of `ingest`.")
         write_text("".join(f"{name}: {value}\n" for name, value in shown.items()))
@@ -97,5 +94,5 @@ def check(
         write_text(f"{name:15} {'FAILED: ' if problem and problem.is_certain else ''}{found}\n")
     if failed:
         raise typer.Exit(1)
-    pull = "docker compose run --rm tools imgpipeline models pull MODEL"
-    note(f"Next, in {folder}: {pull} with the model of .env, then docker compose up -d --wait")
+    pull = "docker compose run --rm tools imgpipeline models pull"
+    note(f"Next, in {folder}: {pull} with the MODEL of .env, then docker compose up -d --wait")

@@ -63,7 +63,10 @@ def read_site(folder: Path) -> Settings:
     settings = load_settings(**{name: value for name, value in given.items() if value})
     load_sinks(settings)
     check_names(read_targets(settings), load_rules(folder / "rules.toml"))
-    if load_sources(folder / "sources.toml") and settings.model == "demo":
-        step = "set MODEL=yolox-nano in .env, and pull it"
-        raise ConfigurationError("MODEL=demo knows nothing of real images.", next_step=step)
+    for source in load_sources(folder / "sources.toml"):
+        if "@" in (getattr(source, "url", None) or ""):
+            step = "write it into a file of secrets/cameras/: docs/deploy.md, More cameras"
+            raise ConfigurationError(f"The address of {source.name} has a password.", next_step=step)
+        if settings.model == "demo":
+            raise ConfigurationError("MODEL=demo knows no real images.", next_step="set MODEL=yolox-nano, and pull it")
     return settings

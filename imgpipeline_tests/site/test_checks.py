@@ -76,6 +76,7 @@ def test_a_wrong_setting_is_named_and_not_shown(folder, line, named):
     [
         ("sources.toml", "[[source]"),
         ("sources.toml", '[[source]]\nname = "gate"\nkind = "rstp"\n'),
+        ("sources.toml", '[[source]]\nname = "gate"\nkind = "rtsp"\nurl = "rtsp://user:CANARY@10.0.0.2/live"\n'),
         ("rules.toml", "[[rule]]\nnaem = 1\n"),
         ("secrets/sinks", "hub=bar://user:CANARY@sink.test"),
         ("secrets/alert_targets", "tgram://CANARY"),
