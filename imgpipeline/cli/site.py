@@ -22,7 +22,7 @@ def init(
     mail: Annotated[str | None, typer.Option(help="For Let's Encrypt. Default: the proxy's own certificate.")] = None,
     store: Annotated[str | None, typer.Option(help="s3://BUCKET/PREFIX. Default: a server of the site.")] = None,
     store_endpoint: Annotated[str, typer.Option(help="URL of that store, if it is not AWS.")] = "",
-    model: Annotated[str | None, typer.Option(help="A name of `imgpipeline models list`.")] = None,
+    model: Annotated[str | None, typer.Option(help="Of `imgpipeline models list`. Default: yolox-nano.")] = None,
     camera: Annotated[
         list[str] | None, typer.Option("--camera", metavar="NAME=URL", help="An RTSP camera. Repeatable.")
     ] = None,
@@ -31,7 +31,7 @@ def init(
         typer.Option("--sink", help="clickhouse or opensearch, as part of the site, or NAME=URL. Repeatable."),
     ] = None,
     alerts: Annotated[str, typer.Option(help="Where alerts go, such as mailtos://….")] = "",
-    timezone: Annotated[str, typer.Option(help="IANA time zone of the site.")] = "UTC",
+    timezone: Annotated[str | None, typer.Option(help="IANA time zone of the site. Default: UTC.")] = None,
     monitoring: Annotated[bool, typer.Option("--monitoring", help="Run Prometheus and Grafana.")] = False,
 ) -> None:
     """Write the folder of a site: compose.yaml, .env, secrets, sources.toml and rules.toml.
@@ -41,34 +41,36 @@ def init(
     """
     from imgpipeline.site.folder import SiteAnswers, write_site
 
-    ask = partial(_answer, asks=_asks(folder))
+    has_options = any((domain, mail, store, store_endpoint, model, camera, sink, alerts, timezone, monitoring))
+    ask = partial(_answer, asks=_asks(folder, has_options=has_options))
     answers = SiteAnswers(
         domain=ask("Host name of the site", domain, "localhost"),
-        mail=ask("Mail address for Let's Encrypt (empty: own certificate)", mail, ""),
+        mail=ask("Mail address for Let's Encrypt (empty: self-signed)", mail, ""),
         store=ask("Store, s3://BUCKET/PREFIX (empty: a server of the site)", store, ""),
         store_endpoint=store_endpoint,
-        model=ask("Model", model, "demo"),
-        cameras=[_named(each) for each in camera or ask("Cameras, NAME=rtsp://… NAME=…", None, "").split()],
+        model=ask("Model", model, "yolox-nano"),
+        cameras=camera or ask("Cameras, NAME=rtsp://… NAME=…", None, "").split(),
         sinks=sink or ask("Sinks: clickhouse, opensearch, NAME=URL", None, "").split(),
         alert_targets=alerts,
-        timezone=timezone,
+        timezone=ask("Time zone", timezone, "UTC"),
         monitoring=monitoring,
     )
     shown = write_site(folder, answers, utc_now())
-    note(f"{folder} is complete. Next: imgpipeline site check {folder}")
+    keys = "write the keys of the store into .env and secrets/s3_secret_…, then " if store else ""
+    note(f"{folder} is complete. Next: {keys}imgpipeline site check {folder}")
     if shown:
         note("Shown only once: the user and the password of the pages, and the API key of `ingest`.")
         write_text("".join(f"{name}: {value}\n" for name, value in shown.items()))
 
 
-def _asks(folder: Path) -> bool:
+def _asks(folder: Path, *, has_options: bool) -> bool:
     """Tells whether someone can answer questions; in a folder that exists, no answer has an effect any more."""
-    if (folder / ".env").exists():
-        note(
-            f"{folder} exists: .env, secrets, sources.toml and rules.toml stay as they are. Options do not change them."
-        )
-        return False
-    return sys.stdin.isatty()
+    if not (folder / ".env").exists():
+        return sys.stdin.isatty()
+    if has_options:
+        raise UsageError(f"{folder} exists: options do not change it.", next_step="edit .env, sources.toml or secrets/")
+    note(f"{folder} exists: .env, secrets, sources.toml and rules.toml stay as they are.")
+    return False
 
 
 def _answer(question: str, given: str | None, default: str, *, asks: bool) -> str:
@@ -76,13 +78,6 @@ def _answer(question: str, given: str | None, default: str, *, asks: bool) -> st
     if given is None and asks:
         return str(typer.prompt(question, default=default, show_default=bool(default), err=True))
     return default if given is None else given
-
-
-def _named(text: str) -> tuple[str, str]:
-    name, equals, url = text.partition("=")
-    if not (name and equals and url):
-        raise UsageError(f"--camera {text} has no name.", next_step="--camera NAME=rtsp://HOST/PATH")
-    return name, url
 
 
 @command(app, "check")
@@ -99,4 +94,5 @@ def check(
         write_text(f"{name:15} {'FAILED: ' if problem and problem.is_certain else ''}{found}\n")
     if failed:
         raise typer.Exit(1)
-    note(f"Next, in {folder}: docker compose up -d --wait")
+    pull = "docker compose run --rm tools imgpipeline models pull"
+    note(f"Next, in {folder}: {pull} with the MODEL of .env, then docker compose up -d --wait")

@@ -8,6 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.site.environment import read_environment, read_site
+from imgpipeline.vision.registry import registered_model
+
 GIB = 1024**3
 LEAST_MEMORY, LEAST_DISK = 7 * GIB, 20 * GIB
 """What the processes of a small site may take together, and a day of images with Kafka's log."""
@@ -30,31 +34,32 @@ class Problem:
 
 
 def check_site(folder: Path) -> Iterator[tuple[str, Problem | None]]:
-    """Yields the name of each check, with its problem."""
-    settings = read_environment(folder / ".env")
-    yield "settings", _check_settings(settings)
+    """Yields the name of each check, with its problem; the last ones need valid settings."""
+    wrong = None
+    try:
+        settings = read_site(folder)
+    except ConfigurationError as error:
+        wrong = Problem(error.message.rstrip("."), error.next_step or "correct it")
+    yield "settings", wrong
     yield "secrets", _check_secrets(folder)
     yield "docker compose", _check_compose()
-    yield "memory", _check_memory()
     yield "disk", _check_disk(folder)
-    yield "ports", _check_ports(settings)
-    yield "names", _check_names(settings)
     yield "clock", _check_clock()
+    if wrong is None:
+        values = read_environment(folder / ".env")
+        yield "model", _check_model(settings.model)
+        yield "memory", _check_memory()
+        yield "ports", _check_ports(values)
+        yield "names", _check_names(values)
 
 
-def read_environment(path: Path) -> Mapping[str, str]:
-    """Returns the variables of a `.env`; empty if there is none."""
-    if not path.exists():
-        return {}
-    lines = (line.strip() for line in path.read_text().splitlines())
-    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
-    return {name.strip(): value.strip() for name, _, value in pairs}
-
-
-def _check_settings(settings: Mapping[str, str]) -> Problem | None:
-    needed = ("SITE_IMAGE", "COMPOSE_PROFILES", "SITE_DOMAIN", "STORE_URL", "FIRST_DAY")
-    missing = [name for name in needed if not settings.get(name)]
-    return Problem(f".env lacks {', '.join(missing)}", "imgpipeline site init FOLDER") if missing else None
+def _check_model(name: str) -> Problem | None:
+    try:
+        registered_model(name)
+    except ConfigurationError:  # it may be their own, in a volume that is not visible
+        step = "correct MODEL in .env, unless `docker compose run --rm tools imgpipeline models list` has it"
+        return Problem(f"{name} is not a model of this version", step, is_certain=False)
+    return None
 
 
 def _check_secrets(folder: Path) -> Problem | None:
@@ -107,23 +112,30 @@ def _check_disk(folder: Path) -> Problem | None:
     return Problem(f"{free / GIB:.1f} GiB are free", f"{LEAST_DISK // GIB} GiB are the least: free some, or add a disk")
 
 
-def _check_ports(settings: Mapping[str, str]) -> Problem | None:
-    if "proxy" not in settings.get("COMPOSE_PROFILES", ""):
-        return None
-    for name, usual in (("HTTP_PORT", 80), ("HTTPS_PORT", 443)):
-        port = int(settings.get(name, usual))
-        with socket.socket() as tried:
-            # To listen there, as Docker does, would need root.
-            if tried.connect_ex(("127.0.0.1", port)) == 0:
-                step = f"end the program that listens there (the site itself does once it runs), or set {name} in .env"
-                return Problem(f"port {port} is in use", step)
+def _check_ports(values: Mapping[str, str]) -> Problem | None:
+    used = _ports_in_use()
+    for profile, name, usual in (
+        ("proxy", "HTTP_PORT", "80"), ("proxy", "HTTPS_PORT", "443"), ("mosquitto", "MQTT_PORT", "8883"),
+    ):  # fmt: skip
+        port = int((values.get(name) or usual).rpartition(":")[2])
+        if profile in values["COMPOSE_PROFILES"].split(",") and port in used:
+            step = f"end the program that listens there (the site itself does once it runs), or set {name} in .env"
+            return Problem(f"port {port} is in use", step)
+        used.add(port)
     return None
 
 
-def _check_names(settings: Mapping[str, str]) -> Problem | None:
-    domain = settings.get("SITE_DOMAIN", "")
-    profiles = settings.get("COMPOSE_PROFILES", "").split(",")
-    for name in (domain, f"dagster.{domain}", *([f"grafana.{domain}"] if "grafana" in profiles else [])):
+def _ports_in_use() -> set[int]:
+    """Returns the ports in the state LISTEN, 0A in the tables of Linux. To try a port would need root."""
+    tables = [Path("/proc/net", name) for name in ("tcp", "tcp6")]
+    rows = [line.split() for table in tables if table.exists() for line in table.read_text().splitlines()]
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A"}
+
+
+def _check_names(values: Mapping[str, str]) -> Problem | None:
+    domain, profiles = values["SITE_DOMAIN"], values["COMPOSE_PROFILES"].split(",")
+    names = (domain, f"dagster.{domain}", *([f"grafana.{domain}"] if "grafana" in profiles else []))
+    for name in names if domain != "localhost" else ():  # browsers know the names below it
         try:
             socket.getaddrinfo(name, 443)
         except OSError:

@@ -3,17 +3,22 @@
 A second call renews what comes from this version, which is how a site is upgraded, and keeps what people may change.
 """
 
+import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from imgpipeline import __version__
 from imgpipeline.errors import ConfigurationError, UsageError
-from imgpipeline.site.secrets import SecretFiles, make_secrets
+from imgpipeline.site.environment import REQUIRED, read_environment, read_site
+from imgpipeline.site.secrets import READABLE, S3_USERS, SecretFiles, make_secrets, random_password, write_file
+from imgpipeline.sources.rtsp import read_address
+from imgpipeline.vision.registry import registered_model
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _PARTS = {
@@ -27,8 +32,9 @@ _SINK_SERVERS = {
     "clickhouse": "warehouse=clickhouse://imgpipeline:{clickhouse_password}@clickhouse:8123/default",
     "opensearch": "search=opensearch+http://opensearch:9200",
 }
-_READABLE = 0o644
-"""Containers read the files as another user, whatever the umask is."""
+_SHOWN_SECRET = re.compile(r"[@#\s\x7f]|(user|login|pass|pwd|token|auth|secret|key)\w*=", re.IGNORECASE)
+"""What the address of a camera may not have: the rest of a login, or one in a parameter; nor what no URL has."""
+_ABOUT = "# The settings of this site: docs/deploy.md lists them. No secrets: those are in secrets/.\n"
 _RULES = (
     "# What makes an event, and who is told: docs/events.md. `docker compose run --rm tools imgpipeline rules check`\n"
 )
@@ -43,13 +49,13 @@ class SiteAnswers:
     mail: str = ""
     """Address for the authority of certificates; without it, the proxy makes its own."""
     timezone: str = "UTC"
-    model: str = "demo"
+    model: str = "yolox-nano"
     store: str = ""
     """`s3://bucket/prefix` of a store that exists; empty: a server that is part of the site."""
     store_endpoint: str = ""
     """URL of that store, if it is not AWS."""
-    cameras: Sequence[tuple[str, str]] = ()
-    """Name and `rtsp://` address of each."""
+    cameras: Sequence[str] = ()
+    """`NAME=rtsp://…` of each."""
     sinks: Sequence[str] = ()
     """`clickhouse`, `opensearch`, or `NAME=URL` of a server elsewhere."""
     alert_targets: str = ""
@@ -66,30 +72,41 @@ def write_site(folder: Path, answers: SiteAnswers, now: datetime) -> dict[str, s
         ConfigurationError: The folder cannot be written, or this installation lacks the files.
         UsageError: An answer cannot be right.
     """
-    _check_answers(answers)
-    cameras, logins = _without_logins(answers.cameras)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _copy_parts(folder)
-        files = SecretFiles(folder / "secrets")
-        given = {f"cameras/{name}": login for name, login in logins.items()}
-        shown = make_secrets(files, {**given, "alert_targets": answers.alert_targets}, now)
-        files.make("sinks", lambda: _sinks(answers.sinks, files))
-        for name, text in (
-            (".env", _environment(answers, now)),
-            ("sources.toml", _sources(cameras, logins)),
-            ("rules.toml", _RULES),
-        ):
-            if not (folder / name).exists():
-                (folder / name).write_text(text)
-            (folder / name).chmod(_READABLE)
-        _renew_image(folder / ".env")
+        with TemporaryDirectory() as trial:
+            _write_settings(Path(trial), answers, now)
+            try:
+                read_site(Path(trial))
+                registered_model(answers.model)
+            except ConfigurationError as error:
+                raise UsageError(error.message, next_step="imgpipeline site init --help") from None
+        return make_secrets(_write_settings(folder, answers, now), now)
     except OSError as error:
         raise ConfigurationError(
-            f"{error.filename} cannot be written: {error.strerror}.",
-            next_step="give this user write access, or name another folder",
+            f"{error.filename or folder} cannot be written: {error.strerror or error.args[0][0][-1]}.",
+            next_step="free space, give this user write access, or name another folder",
         ) from error
-    return shown
+
+
+def _write_settings(folder: Path, answers: SiteAnswers, now: datetime) -> SecretFiles:
+    """Writes what comes from this version and from the answers, with the secrets that people gave."""
+    cameras, logins = _without_logins(answers.cameras)
+    folder.mkdir(parents=True, exist_ok=True)
+    _copy_parts(folder)
+    files = SecretFiles(folder / "secrets")
+    for name, login in logins.items():
+        files.make(f"cameras/{name}", login)
+    for user in S3_USERS if answers.store else ():
+        files.make(f"s3_secret_{user}", "")  # for the key of that store
+    files.make("alert_targets", answers.alert_targets)
+    files.make("clickhouse_password", random_password)
+    files.make("sinks", _sinks(answers.sinks, files.read("clickhouse_password")))
+    _complete(folder / ".env", _environment(answers, now))
+    for name, text in (("sources.toml", _sources(cameras, logins)), ("rules.toml", _RULES)):
+        if not (folder / name).exists():
+            write_file(folder / name, text)
+        (folder / name).chmod(READABLE)
+    return files
 
 
 def _copy_parts(folder: Path) -> None:
@@ -104,26 +121,19 @@ def _copy_parts(folder: Path) -> None:
             shutil.copytree(source, folder / place, dirs_exist_ok=True)
         elif source.exists():
             shutil.copyfile(source, folder / place)
-            (folder / place).chmod(_READABLE)
+            (folder / place).chmod(READABLE)
 
 
-def _renew_image(environment: Path) -> None:
-    """Names the image of this version, unless people named one from elsewhere."""
-    text = environment.read_text()
-    environment.write_text(re.sub(r"(?m)^SITE_IMAGE=imgpipeline:.*$", f"SITE_IMAGE=imgpipeline:{__version__}", text))
+def _complete(path: Path, variables: Mapping[str, str]) -> None:
+    """Adds what a site needs to `.env`, and names the image of this version, unless people named one from elsewhere."""
+    known, text = read_environment(path), path.read_text() if path.exists() else _ABOUT
+    wanted = REQUIRED if path.exists() else variables
+    missing = [f"{name}={variables[name]}" for name in wanted if not known.get(name)]
+    text = "\n".join([text.rstrip("\n"), *missing, ""])
+    write_file(path, re.sub(r"(?m)^SITE_IMAGE=imgpipeline:.*$", f"SITE_IMAGE=imgpipeline:{__version__}", text))
 
 
-def _check_answers(answers: SiteAnswers) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", answers.domain):
-        raise UsageError(f"{answers.domain} is not a host name.", next_step="--domain cameras.example")
-    if answers.store and not re.match(r"s3a?://[^/]", answers.store):
-        raise UsageError(f"{answers.store} is not an S3 address.", next_step="--store s3://BUCKET/PREFIX")
-    for sink in answers.sinks:
-        if sink not in _SINK_SERVERS and "=" not in sink:
-            raise UsageError(f"There is no sink {sink}.", next_step=f"--sink {', '.join(_SINK_SERVERS)} or NAME=URL")
-
-
-def _environment(answers: SiteAnswers, now: datetime) -> str:
+def _environment(answers: SiteAnswers, now: datetime) -> dict[str, str]:
     own_store = not answers.store
     profiles = ["kafka", "postgres", "proxy"] + (["s3"] if own_store else [])
     profiles += [name for name in answers.sinks if name in _SINK_SERVERS]
@@ -139,43 +149,50 @@ def _environment(answers: SiteAnswers, now: datetime) -> str:
         "FIRST_DAY": now.date().isoformat(),
         "MODEL": answers.model,
         "STORE_URL": answers.store or "s3://site",
+        "KEEP_IMAGES_DAYS": "7",
     }
     if not own_store:
         endpoint = answers.store_endpoint or "https://s3.${S3_REGION}.amazonaws.com"
         values |= {"S3_REGION": "us-east-1", "S3_ENDPOINT": endpoint, "LOGS_BUCKET": urlsplit(answers.store).netloc}
+        values |= {f"S3_KEY_{user.upper()}": "" for user in S3_USERS}
     if not own_store or set(answers.sinks) - set(_SINK_SERVERS):
         values["INTERNAL"] = "false"
-    about = "# The settings of this site: docs/deploy.md lists them. No secrets: those are in secrets/.\n"
-    return about + "".join(f"{name}={value}\n" for name, value in values.items())
+    return values
 
 
-def _sinks(sinks: Sequence[str], files: SecretFiles) -> str:
-    passwords = {"clickhouse_password": files.read("clickhouse_password")}
-    return " ".join(_SINK_SERVERS.get(sink, sink).format_map(passwords) for sink in sinks)
+def _sinks(sinks: Sequence[str], clickhouse_password: str) -> str:
+    own = {name: text.format(clickhouse_password=clickhouse_password) for name, text in _SINK_SERVERS.items()}
+    return " ".join(own.get(sink, sink) for sink in sinks)
 
 
-def _without_logins(cameras: Sequence[tuple[str, str]]) -> tuple[Mapping[str, str], Mapping[str, str]]:
-    """Splits `user:password@` off the addresses of cameras."""
+def _without_logins(cameras: Sequence[str]) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Splits `user:password@` off the addresses of cameras. No error shows a value, which may be a password."""
     addresses: dict[str, str] = {}
     logins: dict[str, str] = {}
-    for name, url in cameras:
+    for number, camera in enumerate(cameras, start=1):
+        name, _, url = camera.partition("=")
+        if not (url and re.fullmatch(r"\w[\w.-]*", name)) or name in addresses:
+            raise UsageError(
+                f"Camera {number}: expected NAME=URL with a name of its own, of letters, digits and . _ -",
+                next_step="--camera NAME=rtsp://HOST/PATH",
+            )
+        read_address(url)
         parts = urlsplit(url)
         login, _, host = parts.netloc.rpartition("@")
-        if parts.scheme not in ("rtsp", "rtsps") or not parts.hostname or (login and not parts.password):
-            raise UsageError(
-                f"The address of the camera {name} is not one.",
-                next_step="--camera NAME=rtsp://HOST/PATH or NAME=rtsp://USER:PASSWORD@HOST/PATH",
-            )
-        if not re.fullmatch(r"\w[\w.-]*", name):
-            raise UsageError(f"{name} cannot be the name of a file.", next_step="use letters, digits and . _ -")
-        logins |= {name: unquote(login)} if login else {}
         addresses[name] = urlunsplit(parts._replace(netloc=host))
+        if _SHOWN_SECRET.search(addresses[name]) or (login and not parts.password):
+            raise UsageError(
+                f"The address of the camera {name} has no password, or one in the wrong place.",
+                next_step="NAME=rtsp://USER:PASSWORD@HOST/PATH, with @ / ? # of a password as %40 %2F %3F %23",
+            )
+        logins |= {name: unquote(login)} if login else {}
     return addresses, logins
 
 
 def _sources(cameras: Mapping[str, str], logins: Mapping[str, str]) -> str:
     lines = ["# The cameras and other sources: docs/sources.md. A change takes effect at once."]
     for name, url in cameras.items():
-        lines += ["", "[[source]]", f'name = "{name}"', 'kind = "rtsp"', f'url = "{url}"', "fps = 5"]
+        lines += ["", "[[source]]", f'name = "{name}"', 'kind = "rtsp"', "fps = 5"]
+        lines += [f"url = {json.dumps(url, ensure_ascii=False)}"]
         lines += [f'credentials_file = "/run/secrets/cameras/{name}"'] if name in logins else []
     return "\n".join(lines) + "\n"

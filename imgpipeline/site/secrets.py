@@ -1,13 +1,14 @@
 """The secrets of a site: passwords, certificates and keys, one file each.
 
-Nothing is ever replaced: a second call makes only what is missing, so a site keeps its passwords when it is upgraded.
+A second call makes only the passwords and keys that are missing, so a site keeps them when it is upgraded, and renews
+the files that hold passwords from other files.
 """
 
 import hashlib
 import json
 import secrets
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -23,7 +24,15 @@ FIRST_USER = "admin"
 S3_USERS = ("code", "dagster", "sources", "ingest", "viewer", "alerts", "exporter")
 KAFKA_USERS = ("admin", "code", "sources", "ingest", "exporter")
 _VALID_FOR = timedelta(days=3650)
-_PRIVATE_FOLDER, _OPEN_INSIDE, _READABLE_INSIDE = 0o700, 0o755, 0o644
+_PRIVATE_FOLDER, _OPEN_INSIDE, READABLE = 0o700, 0o755, 0o644
+
+
+def write_file(path: Path, content: str) -> None:
+    """Writes a file that containers read as another user; a full disk leaves no half one."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(content)
+    partial.chmod(READABLE)
+    partial.replace(path)
 
 
 class SecretFiles:
@@ -50,8 +59,7 @@ class SecretFiles:
         path = self.folder / name
         if path.exists():
             return False
-        path.write_text(new if isinstance(new, str) else new())
-        path.chmod(_READABLE_INSIDE)
+        write_file(path, new if isinstance(new, str) else new())
         return True
 
 
@@ -60,47 +68,44 @@ def random_password() -> str:
     return secrets.token_hex(16)
 
 
-def make_secrets(files: SecretFiles, given: Mapping[str, str], now: datetime) -> dict[str, str]:
-    """Makes all secrets of a site that do not exist yet.
-
-    Args:
-        given: Content of secrets that people gave, by name.
+def make_secrets(files: SecretFiles, now: datetime) -> dict[str, str]:
+    """Makes all secrets of a site that do not exist yet, apart from those that people give.
 
     Returns:
         What is shown only once: the password of the first user and the first API key, as far as they are new.
     """
     shown: dict[str, str] = {}
-    for name, content in given.items():
-        files.make(name, content)
     for name in (
         *(f"kafka_password_{user}" for user in KAFKA_USERS),
         *(f"s3_secret_{user}" for user in ("admin", *S3_USERS)),
         *(f"postgres_password_{user}" for user in ("admin", "dagster", "exporter")),
-        *("proxy_secret", "clickhouse_password", "grafana_password", "mqtt_password"),
+        *("proxy_secret", "grafana_password", "mqtt_password"),
     ):
         files.make(name, random_password)
     files.make("mqtt_users", lambda: _mqtt_user("sources", files.read("mqtt_password")))
-    files.make("s3_users.json", lambda: _s3_users(files))
-    files.make("proxy_headers.yaml", lambda: _proxy_headers(files.read("proxy_secret")))
+    write_file(files.folder / "s3_users.json", _s3_users(files))
+    write_file(files.folder / "proxy_headers.yaml", _proxy_headers(files.read("proxy_secret")))
     for name, host in (("kafka", "kafka"), ("mqtt", "mosquitto")):
-        if not (files.folder / f"{name}_server.pem").exists():
-            authority, server = make_certificates(host, now)
-            files.make(f"{name}_ca.pem", authority)
-            files.make(f"{name}_server.pem", server)
+        pair = (f"{name}_ca.pem", f"{name}_server.pem")
+        if not all((files.folder / each).exists() for each in pair):
+            for each, content in zip(pair, make_certificates(host, now), strict=True):
+                write_file(files.folder / each, content)
     password = random_password()
     if files.make("users", lambda: _page_user(FIRST_USER, password)):
         shown |= {"user": FIRST_USER, "password": password}
     keys = files.folder / "api_keys.json"
     if not keys.exists():
         shown["api key"] = KeyFile(keys).add(("*",), now, scopes=(Scope.INGEST,), name="first")
-        keys.chmod(_READABLE_INSIDE)
+        keys.chmod(READABLE)
     return shown
 
 
 def _s3_users(files: SecretFiles) -> str:
-    """Returns the accounts of the S3 server, in versitygw's form."""
+    """Returns the accounts of the S3 server, in versitygw's form, with those that people added."""
+    path = files.folder / "s3_users.json"
+    kept = json.loads(path.read_text())["accessAccounts"] if path.exists() else {}
     accounts = {user: {"access": user, "secret": files.read(f"s3_secret_{user}"), "role": "user"} for user in S3_USERS}
-    return json.dumps({"accessAccounts": accounts}, indent=2)
+    return json.dumps({"accessAccounts": {**kept, **accounts}}, indent=2)
 
 
 def _page_user(name: str, password: str) -> str:
@@ -132,9 +137,13 @@ def make_certificates(host: str, now: datetime) -> tuple[str, str]:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     authority = _certificate(authority_name, authority_key, now).issuer_name(authority_name)
     authority = authority.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    signs = x509.KeyUsage(False, False, False, False, False, True, True, False, False)  # key_cert_sign and crl_sign
+    authority = authority.add_extension(signs, critical=True)
     signed_authority = authority.sign(authority_key, hashes.SHA256())
     server = _certificate(name, key, now).issuer_name(authority_name)
     server = server.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
+    server = server.add_extension(issuer, critical=False)
     signed = server.sign(authority_key, hashes.SHA256())
     pem = serialization.Encoding.PEM
     own_key = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -150,4 +159,5 @@ def _certificate(name: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + _VALID_FOR)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )

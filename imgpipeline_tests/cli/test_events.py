@@ -186,6 +186,15 @@ def _shown(site: dict[str, str], folder: Path, *numbers: str) -> list[str]:
     return [run("alerts", "show", number, "--json", env=site, cwd=folder).stdout for number in numbers]
 
 
+@pytest.mark.parametrize("target", ["tgram://CANARY", "slak://A/B/CANARY", "mailto//user:CANARY@mail.example"])
+def test_a_wrong_target_of_alerts_is_refused_without_showing_it(folder_site, rules_file, tmp_path, target):
+    site = {**folder_site, "IMGPIPELINE_RULES_FILE": str(rules_file), "IMGPIPELINE_ALERT_TARGETS": target}
+    ended = run("alerts", "watch", "--duration", "1", env=site, cwd=tmp_path)
+    assert ended.status == 1
+    assert "the URL of target 1 of 1" in ended.stderr
+    assert "CANARY" not in ended.stdout + ended.stderr
+
+
 TRACK = "gate/car/20260109T1200/1"
 
 

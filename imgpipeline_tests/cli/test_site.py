@@ -1,5 +1,7 @@
 """`imgpipeline site`: from no folder to one that `docker compose` can start."""
 
+import pytest
+
 from imgpipeline_tests.cli.command import run
 
 
@@ -16,16 +18,49 @@ def test_init_writes_a_folder_and_check_finds_what_this_machine_lacks(tmp_path):
     assert "docker compose  FAILED: version 2.20.0" in checked.stdout
 
 
-def test_a_second_init_says_that_it_keeps_what_is_there(tmp_path):
-    for domain in ("cameras.example", "other.example"):
-        made = run("site", "init", "cameras", "--domain", domain, cwd=tmp_path)
-        assert made.status == 0
-    assert "stay as they are" in made.stderr
-    assert made.stdout == ""
+def test_a_second_init_keeps_what_is_there_and_takes_no_options(tmp_path):
+    assert run("site", "init", "cameras", "--domain", "cameras.example", cwd=tmp_path).status == 0
+    again = run("site", "init", "cameras", cwd=tmp_path)
+    assert (again.status, again.stdout) == (0, "")
+    assert "stay as they are" in again.stderr
+    refused = run("site", "init", "cameras", "--domain", "other.example", cwd=tmp_path)
+    assert refused.status == 2
+    assert "options do not change it" in refused.stderr
     assert "SITE_DOMAIN=cameras.example" in (tmp_path / "cameras" / ".env").read_text()
 
 
-def test_a_camera_needs_a_name(tmp_path):
-    made = run("site", "init", "cameras", "--camera", "rtsp://10.0.0.2/live", cwd=tmp_path)
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--camera", "rtsp://user:CANARY@10.0.0.2/live"],
+        ["--camera", "http://user:CANARY@10.0.0.2/live?a=b"],
+        ["--camera", "gate=rtsp://user:p/CANARY@10.0.0.2/live"],
+        ["--camera", "gate=rtsp://10.0.0.2/live?user=admin&password=CANARY"],
+        ["--alerts", "slak://A/B/CANARY"],
+        ["--sink", "foo=bar://user:CANARY@sink.test"],
+    ],
+)
+def test_a_wrong_option_is_refused_without_showing_its_password(tmp_path, options):
+    made = run("--verbose", "site", "init", "cameras", *options, cwd=tmp_path)
     assert made.status == 2
-    assert "--camera NAME=rtsp://HOST/PATH" in made.stderr
+    assert "Next: " in made.stderr
+    assert "CANARY" not in made.stdout + made.stderr
+    assert not (tmp_path / "cameras").exists()
+
+
+def test_secrets_that_people_give_are_only_in_the_folder_of_secrets(tmp_path):
+    options = [
+        "--camera",
+        "gate=rtsp://user:CANARY1%2F@10.0.0.2/live",
+        "--alerts",
+        "mailtos://user:CANARY2@mail.example",
+    ]
+    options += ["--sink", "hub=opensearch+https://user:CANARY3@sink.test:9200"]
+    made = run("--verbose", "site", "init", "cameras", *options, cwd=tmp_path)
+    assert made.status == 0
+    checked = run("--verbose", "site", "check", "cameras", cwd=tmp_path)
+    assert "CANARY" not in made.stdout + made.stderr + checked.stdout + checked.stderr
+    files = [path for path in (tmp_path / "cameras").rglob("*") if path.is_file() and "CANARY" in path.read_text()]
+    assert {path.relative_to(tmp_path / "cameras" / "secrets").as_posix() for path in files} == {
+        "cameras/gate", "alert_targets", "sinks",
+    }  # fmt: skip

@@ -30,7 +30,7 @@ WRONG_CALLS = [
     ("export yolo set --min-confidence 2", "--min-confidence"),
     ("report --day 2026-02-30", "--day is '2026-02-30'."),
     ("explain --day x --hour 1 --label car", "--day is 'x'."),
-    ("site init cameras --camera rtsp://10.0.0.2/live", "--camera rtsp://10.0.0.2/live has no name."),
+    ("site init cameras --camera rtsp://10.0.0.2/live", "Camera 1: expected NAME=URL"),
     ("site check nowhere", "dir 'nowhere' does not exist."),
     ("serve --host 192.0.2.1", "Anyone who can reach 192.0.2.1 could see all images"),
     ("publish detections", "--topic and --csv-file are both missing."),

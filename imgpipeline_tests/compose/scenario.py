@@ -104,7 +104,7 @@ class SiteTest:
     # -- the site -----------------------------------------------------------------------------------------------------
 
     def _init(self) -> Mapping[str, str]:
-        command = ["imgpipeline", "site", "init", self.folder, "--domain", DOMAIN, "--monitoring"]
+        command = ["imgpipeline", "site", "init", self.folder, "--domain", DOMAIN, "--monitoring", "--model", "demo"]
         command += ["--camera", "gate=rtsp://camera:8554/cam1"]
         done = subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         # The proxy is on loopback here, not in a network of Docker.

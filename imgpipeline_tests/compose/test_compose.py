@@ -260,6 +260,21 @@ def test_a_store_at_aws_has_its_own_key_ids_and_an_address(tmp_path):
     assert code.environment["DAGSTER_LOGS_ENDPOINT"] == "https://s3.us-east-1.amazonaws.com"
 
 
+@pytest.mark.parametrize(("line", "port"), [("", ""), ("HTTPS_PORT=8443\n", ":8443")])
+def test_links_lead_to_the_port_of_the_pages(site, tmp_path, line, port):
+    environment = tmp_path / ".env"
+    environment.write_text((site / ".env").read_text() + line)
+    services = services_of(read_project(site / "compose.yaml", environment, PROFILES))
+    for name, variable, host in (
+        ("code", "IMGPIPELINE_VIEWER_URL", "cameras.example"),
+        ("code", "IMGPIPELINE_DAGSTER_URL", "dagster.cameras.example"),
+        ("viewer", "IMGPIPELINE_DAGSTER_URL", "dagster.cameras.example"),
+        ("alerts", "IMGPIPELINE_VIEWER_URL", "cameras.example"),
+        ("grafana", "GF_SERVER_ROOT_URL", "grafana.cameras.example"),
+    ):
+        assert services[name].environment[variable] == f"https://{host}{port}"
+
+
 def test_each_process_logs_in_the_format_of_the_site(site, tmp_path):
     environment = tmp_path / ".env"
     environment.write_text((site / ".env").read_text() + "LOG_FORMAT=json\n")

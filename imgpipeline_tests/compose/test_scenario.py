@@ -18,7 +18,7 @@ from imgpipeline_tests.servers import programs
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 
 INTERNAL = "127.0.0.1:9094"
-CAMERAS = [("gate", "rtsp://a:b@10.0.0.2/live"), ("yard", "rtsp://c:d@10.0.0.3/live")]
+CAMERAS = ["gate=rtsp://a:b@10.0.0.2/live", "yard=rtsp://c:d@10.0.0.3/live"]
 
 
 def site_with(work_dir: Path, name: str) -> tuple[Path, Service]:

@@ -9,6 +9,7 @@ import pytest
 from imgpipeline.site import checks
 from imgpipeline.site.checks import Problem, check_site
 from imgpipeline.site.folder import SiteAnswers, write_site
+from imgpipeline_tests.servers.ports import free_port
 
 
 @pytest.fixture
@@ -31,6 +32,81 @@ def test_an_empty_folder_says_how_to_fill_it(tmp_path):
         problem = problem_of(tmp_path, name)
         assert problem is not None
         assert "site init" in problem.next_step
+
+
+def add_to(path: Path, line: str) -> None:
+    with path.open("a") as file:
+        file.write(f"{line}\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("SITE_TIMEZONE=Mars", "Mars"),
+        ("FIRST_DAY=yesterday", "FIRST_DAY"),
+        ("STORE_URL=foo", "STORE_URL"),
+        ("LOGIN=foo", "LOGIN"),
+        ("LOGIN=oidc", "LOGIN_ADDRESS"),
+        ("CERTIFICATES=mine", "CERTIFICATES"),
+        ("COMPOSE_PROFILES=kafka,postgres,foo", "COMPOSE_PROFILES"),
+        ("KEEP_IMAGES_DAYS=x", "KEEP_IMAGES_DAYS"),
+        ("PAGES_SUBNET=foo", "PAGES_SUBNET"),
+        ("INTERNAL=maybe", "INTERNAL"),
+        ("PARTITIONS=0", "PARTITIONS"),
+        ("SITE_DOMAIN=192.168.1.5", "SITE_DOMAIN"),
+        ("SITE_IMAGE=", "SITE_IMAGE"),
+        ("HTTP_PORT=abc", "HTTP_PORT"),
+        ("HTTPS_PORT=99999", "HTTPS_PORT"),
+        ("HTTPS_PORT=127.0.0.1:8443", "HTTPS_PORT"),
+        ("a garbage CANARY", "line 12"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_not_shown(folder, line, named):
+    add_to(folder / ".env", line)
+    problem = problem_of(folder, "settings")
+    assert problem is not None
+    assert problem.is_certain
+    assert problem.next_step
+    assert named in problem.message
+    assert "CANARY" not in problem.message
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("sources.toml", "[[source]"),
+        ("sources.toml", '[[source]]\nname = "gate"\nkind = "rstp"\n'),
+        ("sources.toml", '[[source]]\nname = "gate"\nkind = "rtsp"\nurl = "rtsp://user:CANARY@10.0.0.2/live"\n'),
+        ("rules.toml", "[[rule]]\nnaem = 1\n"),
+        ("secrets/sinks", "hub=bar://user:CANARY@sink.test"),
+        ("secrets/alert_targets", "tgram://CANARY"),
+    ],
+)
+def test_a_wrong_file_is_a_problem_without_its_secrets(folder, name, content, caplog):
+    (folder / name).write_text(content)
+    problem = problem_of(folder, "settings")
+    assert problem is not None
+    assert problem.next_step
+    assert "CANARY" not in problem.message + caplog.text
+
+
+@pytest.mark.parametrize("model", ["MODEL=demo", "MODEL="])
+def test_the_model_of_the_demo_is_not_for_cameras(folder, model):
+    add_to(folder / ".env", model)
+    assert problem_of(folder, "settings") is None
+    (folder / "sources.toml").write_text('[[source]]\nname = "gate"\nkind = "rtsp"\nurl = "rtsp://10.0.0.2/live"\n')
+    problem = problem_of(folder, "settings")
+    assert problem is not None
+    assert "demo" in problem.message
+    assert "yolox-nano" in problem.next_step
+
+
+def test_a_model_that_this_version_does_not_have_may_be_of_the_site(folder):
+    add_to(folder / ".env", "MODEL=nosuch")
+    problem = problem_of(folder, "model")
+    assert problem is not None
+    assert "nosuch" in problem.message
+    assert not problem.is_certain
 
 
 def test_a_missing_secret_is_named(folder):
@@ -73,17 +149,36 @@ def test_an_empty_secret_is_a_problem(folder, name, content):
     assert "docs/deploy.md" in problem.next_step
 
 
-def test_a_port_in_use_is_named(folder):
-    with socket.socket() as taken:
-        taken.bind(("0.0.0.0", 0))  # noqa: S104 - as Docker publishes a port
-        taken.listen()
+@pytest.mark.parametrize(
+    ("address", "name", "value"),
+    [
+        pytest.param("0.0.0.0", "HTTP_PORT", "{port}", id="all addresses"),  # noqa: S104 - as Docker publishes a port
+        pytest.param("127.0.0.2", "HTTPS_PORT", "{port}   # as of today", id="another address, with a comment"),
+        pytest.param("127.0.0.1", "HTTP_PORT", "127.0.0.1:{port}", id="only this address"),
+        pytest.param("127.0.0.1", "MQTT_PORT", '"{port}"', id="of an optional part, in quotation marks"),
+    ],
+)
+def test_a_port_in_use_is_named(folder, address, name, value):
+    add_to(folder / ".env", "COMPOSE_PROFILES=proxy,mosquitto,s3")
+    with socket.create_server((address, 0)) as taken:
         port = taken.getsockname()[1]
-        with (folder / ".env").open("a") as file:
-            file.write(f"HTTP_PORT={port}\n")
+        add_to(folder / ".env", f"{name}={value.format(port=port)}")
         problem = problem_of(folder, "ports")
     assert problem is not None
     assert str(port) in problem.message
-    assert "HTTP_PORT" in problem.next_step
+    assert name in problem.next_step
+
+
+def test_two_servers_have_no_port_in_common(folder):
+    port = free_port()
+    add_to(folder / ".env", f"HTTP_PORT={port}\nHTTPS_PORT={port}")
+    problem = problem_of(folder, "ports")
+    assert problem is not None
+    assert "HTTPS_PORT" in problem.next_step
+
+
+def test_each_name_below_localhost_is_this_machine(folder):
+    assert problem_of(folder, "names") is None
 
 
 def test_a_domain_without_an_address_is_named(folder):
@@ -115,12 +210,13 @@ def test_what_a_container_cannot_see_is_no_failure(folder, tmp_path, monkeypatch
 
 def test_the_name_of_grafana_has_to_have_an_address_only_if_it_is_part_of_the_site(folder, monkeypatch):
     asked = []
-    monkeypatch.setattr(checks.socket, "getaddrinfo", lambda name, _port: asked.append(name))
+    monkeypatch.setattr(checks.socket, "getaddrinfo", lambda name, _port: asked.append(name) or ["an address"])
+    text = (folder / ".env").read_text().replace("SITE_DOMAIN=localhost", "SITE_DOMAIN=cameras.example")
+    (folder / ".env").write_text(text)
     problem_of(folder, "names")
-    with (folder / ".env").open("a") as file:
-        file.write("COMPOSE_PROFILES=proxy,grafana\n")
+    add_to(folder / ".env", "COMPOSE_PROFILES=proxy,grafana")
     problem_of(folder, "names")
-    assert asked == ["localhost", "dagster.localhost"] * 2 + ["grafana.localhost"]
+    assert asked == ["cameras.example", "dagster.cameras.example"] * 2 + ["grafana.cameras.example"]
 
 
 def test_a_clock_that_is_not_synchronized_is_a_problem(folder, tmp_path, monkeypatch):

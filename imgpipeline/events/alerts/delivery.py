@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -64,14 +65,12 @@ def read_targets(settings: Settings) -> tuple[Target, ...]:
     Raises:
         ConfigurationError: apprise does not support a target's URL; the message names its position, not the URL.
     """
-    import apprise  # noqa: PLC0415 - loads 100 modules
-
     given = settings.alert_targets.get_secret_value().split() if settings.alert_targets else []
     names: dict[str, set[str]] = {}
     for position, text in enumerate(given, start=1):
         found = _NAMED.fullmatch(text)
         url = found["url"] if found else ""
-        if not apprise.Apprise().add(url):
+        if not _service().add(url):
             raise ConfigurationError(
                 f"IMGPIPELINE_ALERT_TARGETS: apprise does not support the URL of target {position} of {len(given)}.",
                 next_step="correct it, then run `imgpipeline alerts test`",
@@ -98,13 +97,17 @@ def check_names(targets: Sequence[Target], rules: Rules) -> None:
 
 def send(target: Target, title: str, body: str) -> bool:
     """Sends one message to one target; returns whether it accepted it."""
-    import apprise  # noqa: PLC0415 - loads 100 modules
-
-    # Its messages about failures contain the target's URL.
-    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
-    service = apprise.Apprise()
+    service = _service()
     service.add(target.url)
     return bool(service.notify(title=title, body=body))
+
+
+def _service() -> Any:
+    import apprise  # noqa: PLC0415 - loads 100 modules
+
+    # Its messages about wrong URLs and failures contain the URL.
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
+    return apprise.Apprise()
 
 
 def _name(url: str) -> str:
