@@ -104,11 +104,12 @@ class SiteTest:
     # -- the site -----------------------------------------------------------------------------------------------------
 
     def _init(self) -> Mapping[str, str]:
-        command = ["imgpipeline", "site", "init", self.folder, "--domain", DOMAIN, "--monitoring", "--model", "demo"]
+        command = ["imgpipeline", "site", "init", self.folder, "--domain", DOMAIN, "--monitoring"]
         command += ["--camera", "gate=rtsp://camera:8554/cam1"]
         done = subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         # The proxy is on loopback here, not in a network of Docker.
         self.set_variable("PAGES_SUBNET", "127.0.0.0/8")
+        self.set_variable("MODEL", "demo")  # the camera is simulated
         self.set_variable("SOURCE_SILENT_S", "gate=120")  # `yard` sends a single image by HTTP
         return dict(line.split(": ", 1) for line in done.stdout.splitlines())
 
