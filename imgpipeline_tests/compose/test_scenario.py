@@ -85,6 +85,9 @@ def test_a_site_from_the_compose_file_counts_what_its_camera_shows(tmp_path):
         pytest.skip("a network and mounts of its own need root")
     command = [sys.executable, "-m", "imgpipeline_tests.compose", "--short", "--keep", tmp_path / "site"]
     repository = Path(__file__).resolve().parents[2]
-    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False, timeout=880)
+    servers = {"XDG_CACHE_HOME": str(programs.CACHE_HOME)}  # not in the empty cache of this test
+    done = subprocess.run(
+        command, cwd=repository, env={**os.environ, **servers}, capture_output=True, text=True, check=False, timeout=880
+    )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
     assert "forbidden requests were refused" in done.stdout
