@@ -16,8 +16,8 @@ FRAMES_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 """Time of the first announced frame."""
 FRAMES_PER_DAY = 40
 _STORED = "stored-"
-_SOURCES = 32
-"""So many that all partitions get some."""
+_SOURCES = 16
+"""So many, and so named, that each of the four partitions gets a quarter of the frames."""
 
 
 def days_before(count: int) -> list[date]:
@@ -35,7 +35,7 @@ def announce_frames(place: ScalePlace, numbers: range) -> None:
         for number in numbers:
             nth, source = divmod(number, _SOURCES)
             time = FRAMES_AT + timedelta(seconds=nth)
-            announcer.announce(FrameMessage(f"camera-{source}", "images/one.jpg", time, frame_number=nth))
+            announcer.announce(FrameMessage(f"dock_{source}", "images/one.jpg", time, frame_number=nth))
 
 
 def store_days(place: ScalePlace, days: Sequence[date]) -> None:
