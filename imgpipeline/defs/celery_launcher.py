@@ -120,9 +120,9 @@ class WatchfulCeleryLauncher(CeleryRunLauncher):
         result = self._result(run)
         meta = result._get_task_meta()  # noqa: SLF001 - state and worker of one moment, in one request
         state, info = meta["status"], meta.get("result")
-        if state in ("FAILURE", "REVOKED"):
-            return CheckRunHealthResult(WorkerStatus.FAILED, f"The Celery task ended: {state}.")
-        if state == "SUCCESS":
+        if state == "FAILURE":
+            return CheckRunHealthResult(WorkerStatus.FAILED, "The Celery task failed.")
+        if state in ("SUCCESS", "REVOKED"):  # Terminate revokes the task first; then its process ends the run
             since = self._finished_since.setdefault(run.run_id, time.monotonic())
             is_over = time.monotonic() - since > _UNFINISHED_S
             status = WorkerStatus.FAILED if is_over else WorkerStatus.SUCCESS

@@ -107,10 +107,10 @@ class Machines:
     def wait_for(self, run_id: str, status: dg.DagsterRunStatus, *, limit_s: float = 60) -> None:
         wait_until(lambda: self.run(run_id).status is status, limit_s=limit_s, what=status.value, interval_s=0.1)
 
-    def end_task(self, run_id: str) -> None:
-        """Store that the task of a run has succeeded, as a duplicate of the task would."""
+    def end_task(self, run_id: str, *, state: str = "SUCCESS") -> None:
+        """Store that the task of a run has ended, as a duplicate of the task or Terminate would."""
         task_id = self.run(run_id).tags[DAGSTER_CELERY_TASK_ID_TAG]
-        self.launcher.celery.backend.store_result(task_id, None, "SUCCESS")
+        self.launcher.celery.backend.store_result(task_id, None, state)
 
     def health(self, run_id: str) -> WorkerStatus:
         return self.launcher.check_run_worker_health(self.run(run_id)).status
@@ -229,6 +229,15 @@ def test_a_run_whose_task_has_ended_fails_after_a_minute(machines):
     is_failed = lambda: machines.health(run_id) is WorkerStatus.FAILED  # noqa: E731 - one line
     wait_until(is_failed, limit_s=75, what="the run to be lost", interval_s=1)
     assert time.monotonic() - ended_at_s > 59
+
+
+@pytest.mark.slow
+def test_a_run_that_is_being_terminated_is_not_lost(machines):
+    """Celery revokes the task at once. A sensor that takes the run over then makes its end a failure."""
+    run_id = machines.launch("long")
+    machines.wait_for(run_id, dg.DagsterRunStatus.STARTED)
+    machines.end_task(run_id, state="REVOKED")
+    assert machines.health(run_id) is WorkerStatus.SUCCESS
 
 
 @pytest.mark.slow
