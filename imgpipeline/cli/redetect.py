@@ -53,7 +53,7 @@ def redetect(
     ] = None,
     shared: Annotated[
         bool,
-        typer.Option("--shared", help="Process the days in random order, to share the work with other processes."),
+        typer.Option("--shared", help="Share the work with other processes: days in random order, and each part once."),
     ] = False,
     force: ForceOption = False,
     *,

@@ -124,7 +124,7 @@ def read_state(store: ObjectStore) -> DetectionState:
 def read_state_by_store_clock(store: ObjectStore, now: datetime) -> DetectionState:
     """Returns what the sensor saw last. If it seems to be off, the store's clock decides: others may be wrong."""
     state = read_state(store)
-    if state.is_recent(now) or (written := store.head(detection_state_key())) is None:
+    if state.at is None or state.is_recent(now) or (written := store.head(detection_state_key())) is None:
         return state
     return replace(state, at=now - (ask_time(store) - written.last_modified))
 

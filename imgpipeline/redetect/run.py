@@ -11,6 +11,7 @@
   same part, both are equal, and one is kept.
 """
 
+import logging
 import os
 import random
 import socket
@@ -132,7 +133,7 @@ class PartNotes:
     store: ObjectStore
     worker: str
     patience_s: float
-    """A note that was not renewed for this long is of a process that has died."""
+    """A note that was not renewed for this long is of a process that has died; 0: taken over at the second look."""
     _seen: dict[tuple[str, datetime], float] = field(default_factory=dict)
     """When each version of another process's note was first seen: one clock, which no other machine has to share."""
     _renewed_s: float = field(default_factory=time.monotonic)
@@ -210,6 +211,7 @@ def _no_part(key: str, why: str) -> PermanentError:
     )
 
 
+LOG = logging.getLogger(__name__)
 _ATTEMPTS = 8
 _RENEW_S, _LOST_AFTER_S = 5.0, 30.0  # a note that misses several renewals, not just one that a busy machine delays
 
@@ -296,6 +298,7 @@ class DayAttempt:
         done = frames.frames - frames.missing()
         progress(done, frames.frames)
         seen: list[FrameResult] = []
+        is_told = False
         while ahead.order and not ahead.overtaken:
             for each in processor.process_all(ahead.frames()):
                 seen.append(each)
@@ -307,8 +310,12 @@ class DayAttempt:
                     self._keep(key, seen)
                     ahead.begun.popleft()
                     seen = []
-            if ahead.order:
-                time.sleep(min(1, owner.patience_s))
+            progress(done + ahead.left_out, frames.frames)
+            if ahead.order and owner.patience_s and not ahead.overtaken:
+                if not is_told:
+                    LOG.warning("%s: waiting for %d parts that other processes make.", self.day, len(ahead.order))
+                    is_told = True
+                time.sleep(1)
         return not ahead.overtaken
 
     def _keep(self, key: str, seen: Sequence[FrameResult]) -> None:
@@ -376,6 +383,7 @@ class _PartsToMake:
         owner = attempt.owner
         order, self.order = self.order, []
         for number in order:
+            self.notes.renew(key for key, _ in self.begun)  # to skip thousands of finished parts takes longer
             wanted = self.day_frames.part(number)
             key = part_key(owner.model, attempt.day, attempt.recipe, wanted)
             if owner.store.head(key) is not None:
