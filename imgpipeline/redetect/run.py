@@ -310,7 +310,8 @@ class DayAttempt:
                     self._keep(key, seen)
                     ahead.begun.popleft()
                     seen = []
-            progress(done + ahead.left_out, frames.frames)
+            if ahead.left_out:  # also after the last frame of this process
+                progress(done + ahead.left_out, frames.frames)
             if ahead.order and owner.patience_s and not ahead.overtaken:
                 if not is_told:
                     LOG.warning("%s: waiting for %d parts that other processes make.", self.day, len(ahead.order))
