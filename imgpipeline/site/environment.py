@@ -60,7 +60,8 @@ def read_site(folder: Path) -> Settings:
     written = r"(?m)^ +IMGPIPELINE_(\w+): \$\{(\w+)(?::?-([^}]*))?"
     for name, variable, default in re.findall(written, _text(folder / "compose.yaml")):
         given[name.lower()] = values.get(variable) or default
-    settings = load_settings(**{name: value for name, value in given.items() if value})
+    # The working folder may be the one of a site, whose variables have other meanings than settings of the same name.
+    settings = load_settings(_env_file=None, **{name: value for name, value in given.items() if value})
     load_sinks(settings)
     check_names(read_targets(settings), load_rules(folder / "rules.toml"))
     for source in load_sources(folder / "sources.toml"):

@@ -90,13 +90,13 @@ def make_secrets(files: SecretFiles, now: datetime) -> dict[str, str]:
         if not all((files.folder / each).exists() for each in pair):
             for each, content in zip(pair, make_certificates(host, now), strict=True):
                 write_file(files.folder / each, content)
-    password = random_password()
-    if files.make("users", lambda: _page_user(FIRST_USER, password)):
-        shown |= {"user": FIRST_USER, "password": password}
     keys = files.folder / "api_keys.json"
     if not keys.exists():
         shown["api key"] = KeyFile(keys).add(("*",), now, scopes=(Scope.INGEST,), name="first")
         keys.chmod(READABLE)
+    password = random_password()  # last: nothing shows it if a later step fails
+    if files.make("users", lambda: _page_user(FIRST_USER, password)):
+        shown = {"user": FIRST_USER, "password": password, **shown}
     return shown
 
 

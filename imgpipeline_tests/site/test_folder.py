@@ -1,10 +1,12 @@
 """`write_site`: a folder that is complete, keeps what is people's, and shows secrets only once."""
 
 import contextlib
+import errno
 import json
 import os
 import resource
 import ssl
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -302,6 +304,35 @@ def test_a_full_disk_leaves_no_empty_secret_and_is_named(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "None" not in str(caught.value)
     assert not lost.exists()
+
+
+@contextlib.contextmanager
+def blocked(path: Path) -> Iterator[None]:
+    """Let a file fail to be written: a folder has the name of its partial content."""
+    (path.parent / f".{path.name}.partial").mkdir(parents=True)
+    yield
+    (path.parent / f".{path.name}.partial").rmdir()
+
+
+@pytest.mark.parametrize("failed", ["sources.toml", "rules.toml", ".env", "secrets/proxy_secret"])
+def test_a_first_call_that_fails_halfway_loses_no_camera(tmp_path, failed):
+    folder, answers = tmp_path / "site", replace(ANSWERS, cameras=["gate=rtsp://a:b@10.0.0.2/live"])
+    with blocked(folder / failed), pytest.raises(ConfigurationError):
+        write_site(folder, answers, NOW)
+    is_marked = (folder / ".env").exists()
+    write_site(folder, ANSWERS if is_marked else answers, NOW)
+    assert [source.name for source in load_sources(folder / "sources.toml")] == ["gate"]
+
+
+def test_a_key_file_that_cannot_be_written_costs_no_password(tmp_path, monkeypatch):
+    with monkeypatch.context() as patched, pytest.raises(ConfigurationError):
+        patched.setattr(KeyFile, "add", raise_full_disk)
+        write_site(tmp_path / "site", ANSWERS, NOW)
+    assert write_site(tmp_path / "site", ANSWERS, NOW).keys() == {"user", "password", "api key"}
+
+
+def raise_full_disk(*_: object, **__: object) -> str:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_with_a_next_step(tmp_path):
