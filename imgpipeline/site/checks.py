@@ -40,8 +40,13 @@ def check_site(folder: Path) -> Iterator[tuple[str, Problem | None]]:
         settings = read_site(folder)
     except ConfigurationError as error:
         wrong = Problem(error.message.rstrip("."), error.next_step or "correct it")
+    except OSError as error:
+        wrong = _unreadable(error)
     yield "settings", wrong
-    yield "secrets", _check_secrets(folder)
+    try:
+        yield "secrets", _check_secrets(folder)
+    except OSError as error:
+        yield "secrets", _unreadable(error)
     yield "docker compose", _check_compose()
     yield "disk", _check_disk(folder)
     yield "clock", _check_clock()
@@ -51,6 +56,11 @@ def check_site(folder: Path) -> Iterator[tuple[str, Problem | None]]:
         yield "memory", _check_memory()
         yield "ports", _check_ports(values)
         yield "names", _check_names(values)
+
+
+def _unreadable(error: OSError) -> Problem:
+    step = "run this as the owner of the folder; secrets/cameras has only files"
+    return Problem(f"{error.filename} cannot be read: {error.strerror}", step)
 
 
 def _check_model(name: str) -> Problem | None:
@@ -78,7 +88,7 @@ def _check_secrets(folder: Path) -> Problem | None:
         return Problem(f"containers cannot read {', '.join(closed)}", f"chmod 644 {closed[0]}")
     empty = [name for name in names if Path(name).name not in MAY_BE_EMPTY and not (folder / name).read_text().strip()]
     if empty:
-        step = "write it again, or delete it and run imgpipeline site init FOLDER (docs/deploy.md, Change a password)"
+        step = "write it again; docs/deploy.md, Change a password, names those that site init makes again"
         return Problem(f"empty: {', '.join(empty)}", step)
     if (folder / "secrets").stat().st_mode & 0o077:
         return Problem("other users of this machine can read the secrets", "chmod 700 secrets")

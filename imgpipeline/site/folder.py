@@ -73,6 +73,7 @@ def write_site(folder: Path, answers: SiteAnswers, now: datetime) -> dict[str, s
         UsageError: An answer cannot be right.
     """
     try:
+        read_environment(folder / ".env")  # before anything is replaced
         with TemporaryDirectory() as trial:
             _write_settings(Path(trial), answers, now)
             try:
