@@ -55,6 +55,7 @@ def check_site(folder: Path) -> Iterator[tuple[str, Problem | None]]:
         yield "model", _check_model(settings.model)
         yield "memory", _check_memory()
         yield "ports", _check_ports(values)
+        yield "store keys", _check_store_keys(values)
         yield "names", _check_names(values)
 
 
@@ -84,6 +85,8 @@ def _check_secrets(folder: Path) -> Problem | None:
         return Problem(f"missing: {', '.join(missing) or 'compose.yaml'}", "imgpipeline site init FOLDER makes them")
     names += [str(each.relative_to(folder)) for each in sorted(folder.glob("secrets/cameras/*"))]
     closed = [name for name in names if not (folder / name).stat().st_mode & 0o004]
+    if (folder / "secrets" / "cameras").stat().st_mode & 0o005 != 0o005:
+        return Problem("containers cannot read secrets/cameras", "chmod 755 secrets/cameras")
     if closed:
         return Problem(f"containers cannot read {', '.join(closed)}", f"chmod 644 {closed[0]}")
     empty = [name for name in names if Path(name).name not in MAY_BE_EMPTY and not (folder / name).read_text().strip()]
@@ -140,6 +143,14 @@ def _ports_in_use() -> set[int]:
     tables = [Path("/proc/net", name) for name in ("tcp", "tcp6")]
     rows = [line.split() for table in tables if table.exists() for line in table.read_text().splitlines()]
     return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A"}
+
+
+def _check_store_keys(values: Mapping[str, str]) -> Problem | None:
+    """Only the site's own store knows the names that the compose file puts for an empty key."""
+    empty = [name for name, value in values.items() if name.startswith("S3_KEY_") and not value]
+    if not empty or "s3" in values["COMPOSE_PROFILES"].split(","):
+        return None
+    return Problem(f"empty: {', '.join(empty)}", "write the access key IDs of the store into .env")
 
 
 def _check_names(values: Mapping[str, str]) -> Problem | None:

@@ -12,7 +12,7 @@ from imgpipeline.events.alerts.delivery import check_names, read_targets
 from imgpipeline.events.configuration import load_rules
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.sinks.configuration import load_sinks
-from imgpipeline.sources.configuration import load_sources
+from imgpipeline.sources.configuration import RtspConfig, SourceConfig, load_sources
 
 _PROFILE = "(kafka|s3|postgres|proxy|alerts|tools|mosquitto|clickhouse|opensearch|prometheus|grafana)"
 _PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[1-5]\d{4}|[1-9]\d{0,3})"
@@ -48,6 +48,19 @@ def read_environment(path: Path) -> dict[str, str]:
     return {name: value or "" for name, value in dotenv_values(stream=StringIO(text)).items()}
 
 
+def _fault_of_login(source: SourceConfig, folder: Path) -> str | None:
+    if "@" in (getattr(source, "url", None) or ""):
+        return f"The address of {source.name} has a password."
+    if not isinstance(source, RtspConfig):
+        return None
+    file = source.credentials_file
+    if source.credentials_env:
+        return f"The source {source.name} has credentials_env, but its container has no such variable."
+    if file and file.parent == Path("/run/secrets/cameras") and not (folder / "secrets/cameras" / file.name).is_file():
+        return f"The login of {source.name} is missing: secrets/cameras/{file.name}."
+    return None
+
+
 def read_site(folder: Path) -> Settings:
     """Returns the settings that the containers have; raises ConfigurationError, without secrets, if a site is wrong."""
     values = read_environment(folder / ".env")
@@ -65,9 +78,9 @@ def read_site(folder: Path) -> Settings:
     load_sinks(settings)
     check_names(read_targets(settings), load_rules(folder / "rules.toml"))
     for source in load_sources(folder / "sources.toml"):
-        if "@" in (getattr(source, "url", None) or ""):
-            step = "write it into a file of secrets/cameras/: docs/deploy.md, More cameras"
-            raise ConfigurationError(f"The address of {source.name} has a password.", next_step=step)
+        if fault := _fault_of_login(source, folder):
+            step = "write it into a file of secrets/cameras/, as credentials_file: docs/deploy.md, More cameras"
+            raise ConfigurationError(fault, next_step=step)
         if settings.model == "demo":
             raise ConfigurationError("MODEL=demo knows no real images.", next_step="set MODEL=yolox-nano, and pull it")
     return settings
