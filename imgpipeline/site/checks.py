@@ -40,13 +40,12 @@ def check_site(folder: Path) -> Iterator[tuple[str, Problem | None]]:
         settings = read_site(folder)
     except ConfigurationError as error:
         wrong = Problem(error.message.rstrip("."), error.next_step or "correct it")
-    except OSError as error:
-        wrong = _unreadable(error)
+    except OSError as error:  # then the other checks could not read the folder either
+        step = "run this as the owner of the folder and of secrets/"
+        yield "settings", Problem(f"{error.filename} cannot be read: {error.strerror}", step)
+        return
     yield "settings", wrong
-    try:
-        yield "secrets", _check_secrets(folder)
-    except OSError as error:
-        yield "secrets", _unreadable(error)
+    yield "secrets", _check_secrets(folder)
     yield "docker compose", _check_compose()
     yield "disk", _check_disk(folder)
     yield "clock", _check_clock()
@@ -57,11 +56,6 @@ def check_site(folder: Path) -> Iterator[tuple[str, Problem | None]]:
         yield "ports", _check_ports(values)
         yield "store keys", _check_store_keys(values)
         yield "names", _check_names(values)
-
-
-def _unreadable(error: OSError) -> Problem:
-    step = "run this as the owner of the folder; secrets/cameras has only files"
-    return Problem(f"{error.filename} cannot be read: {error.strerror}", step)
 
 
 def _check_model(name: str) -> Problem | None:
@@ -83,7 +77,7 @@ def _check_secrets(folder: Path) -> Problem | None:
     missing = [name for name in names if not (folder / name).is_file()]
     if missing or not names:
         return Problem(f"missing: {', '.join(missing) or 'compose.yaml'}", "imgpipeline site init FOLDER makes them")
-    names += [str(each.relative_to(folder)) for each in sorted(folder.glob("secrets/cameras/*"))]
+    names += [str(each.relative_to(folder)) for each in sorted(folder.glob("secrets/cameras/*")) if each.is_file()]
     closed = [name for name in names if not (folder / name).stat().st_mode & 0o004]
     if (folder / "secrets" / "cameras").stat().st_mode & 0o005 != 0o005:
         return Problem("containers cannot read secrets/cameras", "chmod 755 secrets/cameras")
@@ -122,7 +116,8 @@ def _check_disk(folder: Path) -> Problem | None:
     free = shutil.disk_usage(folder).free
     if free >= LEAST_DISK:
         return None
-    return Problem(f"{free / GIB:.1f} GiB are free", f"{LEAST_DISK // GIB} GiB are the least: free some, or add a disk")
+    step = f"{LEAST_DISK // GIB} GiB below /var/lib/docker are the least: free some, or add a disk"
+    return Problem(f"{free / GIB:.1f} GiB are free on the disk of {folder.resolve()}", step)
 
 
 def _check_ports(values: Mapping[str, str]) -> Problem | None:

@@ -12,7 +12,7 @@ from imgpipeline.events.alerts.delivery import check_names, read_targets
 from imgpipeline.events.configuration import load_rules
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.sinks.configuration import load_sinks
-from imgpipeline.sources.configuration import RtspConfig, SourceConfig, load_sources
+from imgpipeline.sources.configuration import load_sources
 
 _PROFILE = "(kafka|s3|postgres|proxy|alerts|tools|mosquitto|clickhouse|opensearch|prometheus|grafana)"
 _PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[1-5]\d{4}|[1-9]\d{0,3})"
@@ -32,6 +32,8 @@ _ALLOWED = {
     **dict.fromkeys(("HTTPS_PORT", "POSTGRES_PORT"), f"|{_PORT}"),
 }
 """Patterns of the variables that imgpipeline itself does not read."""
+_LOGINS = Path("/run/secrets/cameras")
+"""Where the container of the sources sees `secrets/cameras`."""
 REQUIRED = [name for name, allowed in _ALLOWED.items() if not re.fullmatch(allowed, "")]
 
 
@@ -46,19 +48,6 @@ def read_environment(path: Path) -> dict[str, str]:
         if found.error:
             raise ConfigurationError(f"{path}, line {found.original.line}: not NAME=VALUE.", next_step="correct it")
     return {name: value or "" for name, value in dotenv_values(stream=StringIO(text)).items()}
-
-
-def _fault_of_login(source: SourceConfig, folder: Path) -> str | None:
-    if "@" in (getattr(source, "url", None) or ""):
-        return f"The address of {source.name} has a password."
-    if not isinstance(source, RtspConfig):
-        return None
-    file = source.credentials_file
-    if source.credentials_env:
-        return f"The source {source.name} has credentials_env, but its container has no such variable."
-    if file and file.parent == Path("/run/secrets/cameras") and not (folder / "secrets/cameras" / file.name).is_file():
-        return f"The login of {source.name} is missing: secrets/cameras/{file.name}."
-    return None
 
 
 def read_site(folder: Path) -> Settings:
@@ -78,9 +67,12 @@ def read_site(folder: Path) -> Settings:
     load_sinks(settings)
     check_names(read_targets(settings), load_rules(folder / "rules.toml"))
     for source in load_sources(folder / "sources.toml"):
-        if fault := _fault_of_login(source, folder):
-            step = "write it into a file of secrets/cameras/, as credentials_file: docs/deploy.md, More cameras"
-            raise ConfigurationError(fault, next_step=step)
+        file, variable = (getattr(source, f"credentials_{place}", None) for place in ("file", "env"))
+        is_lost = file and file.parent == _LOGINS and not (folder / "secrets" / "cameras" / file.name).is_file()
+        if is_lost or variable or "@" in (getattr(source, "url", None) or ""):
+            place = f"secrets/cameras/{file.name if file else source.name}"
+            step = f"write it into {place}, and name it in credentials_file: docs/deploy.md, More cameras"
+            raise ConfigurationError(f"The login of {source.name} is in no file of secrets/cameras/.", next_step=step)
         if settings.model == "demo":
             raise ConfigurationError("MODEL=demo knows no real images.", next_step="set MODEL=yolox-nano, and pull it")
     return settings

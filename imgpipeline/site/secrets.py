@@ -90,9 +90,8 @@ def make_secrets(files: SecretFiles, now: datetime) -> dict[str, str]:
         pair = (f"{name}_ca.pem", f"{name}_server.pem")
         lost = [each for each in pair if not (files.folder / each).exists()]
         if len(lost) == 1:
-            (kept,) = set(pair) - set(lost)
-            step = f"restore {lost[0]}, or move {kept} away and run imgpipeline site init FOLDER, which makes both again"
-            raise ConfigurationError(f"secrets/{lost[0]} is missing, and belongs to secrets/{kept}.", next_step=step)
+            step = "restore it, or move the other file away and run imgpipeline site init FOLDER, which makes both"
+            raise ConfigurationError(f"Of secrets/{' and secrets/'.join(pair)}, {lost[0]} is missing.", next_step=step)
         if lost:
             for each, content in zip(pair, make_certificates(host, now), strict=True):
                 write_file(files.folder / each, content)
