@@ -134,7 +134,8 @@ def _global_options(
     if not verbose:
         # kafka-python logs every failed attempt to connect; the error message names the final failure and its cause.
         logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    for unknown in unknown_settings():
+    # The `.env` of a site has variables of the compose file, which are no settings.
+    for unknown in unknown_settings() if context.invoked_subcommand != "site" else ():
         if not unknown.may_be_of_others:
             note(f"Warning: {unknown}")
     if health_port is not None:

@@ -202,11 +202,11 @@ def read_secret(file: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
             f"The secret in {file} cannot be read: {type(error).__name__}.",
-            next_step="name a text file whose first line is the secret",
+            next_step="name a text file whose first line is the secret; that of a camera is user:password",
         ) from None
     if not lines or not lines[0].strip():
         raise ConfigurationError(
-            f"The first line of {file} is empty.", next_step="write the secret there, or name no file"
+            f"The first line of {file} is empty.", next_step="write the secret there, for a camera user:password"
         )
     return lines[0]
 

@@ -40,6 +40,10 @@ def check_site(folder: Path) -> Iterator[tuple[str, Problem | None]]:
         settings = read_site(folder)
     except ConfigurationError as error:
         wrong = Problem(error.message.rstrip("."), error.next_step or "correct it")
+    except OSError as error:  # then the other checks could not read the folder either
+        step = "run this as the owner of the folder and of secrets/"
+        yield "settings", Problem(f"{error.filename} cannot be read: {error.strerror}", step)
+        return
     yield "settings", wrong
     yield "secrets", _check_secrets(folder)
     yield "docker compose", _check_compose()
@@ -50,6 +54,7 @@ def check_site(folder: Path) -> Iterator[tuple[str, Problem | None]]:
         yield "model", _check_model(settings.model)
         yield "memory", _check_memory()
         yield "ports", _check_ports(values)
+        yield "store keys", _check_store_keys(values)
         yield "names", _check_names(values)
 
 
@@ -72,13 +77,15 @@ def _check_secrets(folder: Path) -> Problem | None:
     missing = [name for name in names if not (folder / name).is_file()]
     if missing or not names:
         return Problem(f"missing: {', '.join(missing) or 'compose.yaml'}", "imgpipeline site init FOLDER makes them")
-    names += [str(each.relative_to(folder)) for each in sorted(folder.glob("secrets/cameras/*"))]
+    names += [str(each.relative_to(folder)) for each in sorted(folder.glob("secrets/cameras/*")) if each.is_file()]
     closed = [name for name in names if not (folder / name).stat().st_mode & 0o004]
+    if (folder / "secrets" / "cameras").stat().st_mode & 0o005 != 0o005:
+        return Problem("containers cannot read secrets/cameras", "chmod 755 secrets/cameras")
     if closed:
         return Problem(f"containers cannot read {', '.join(closed)}", f"chmod 644 {closed[0]}")
     empty = [name for name in names if Path(name).name not in MAY_BE_EMPTY and not (folder / name).read_text().strip()]
     if empty:
-        step = "write it again, or delete it and run imgpipeline site init FOLDER (docs/deploy.md, Change a password)"
+        step = "write it again; docs/deploy.md, Change a password, names those that site init makes again"
         return Problem(f"empty: {', '.join(empty)}", step)
     if (folder / "secrets").stat().st_mode & 0o077:
         return Problem("other users of this machine can read the secrets", "chmod 700 secrets")
@@ -109,7 +116,8 @@ def _check_disk(folder: Path) -> Problem | None:
     free = shutil.disk_usage(folder).free
     if free >= LEAST_DISK:
         return None
-    return Problem(f"{free / GIB:.1f} GiB are free", f"{LEAST_DISK // GIB} GiB are the least: free some, or add a disk")
+    step = f"{LEAST_DISK // GIB} GiB below /var/lib/docker are the least: free some, or add a disk"
+    return Problem(f"{free / GIB:.1f} GiB are free on the disk of {folder.resolve()}", step)
 
 
 def _check_ports(values: Mapping[str, str]) -> Problem | None:
@@ -130,6 +138,14 @@ def _ports_in_use() -> set[int]:
     tables = [Path("/proc/net", name) for name in ("tcp", "tcp6")]
     rows = [line.split() for table in tables if table.exists() for line in table.read_text().splitlines()]
     return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A"}
+
+
+def _check_store_keys(values: Mapping[str, str]) -> Problem | None:
+    """Only the site's own store knows the names that the compose file puts for an empty key."""
+    empty = [name for name, value in values.items() if name.startswith("S3_KEY_") and not value]
+    if not empty or "s3" in values["COMPOSE_PROFILES"].split(","):
+        return None
+    return Problem(f"empty: {', '.join(empty)}", "write the access key IDs of the store into .env")
 
 
 def _check_names(values: Mapping[str, str]) -> Problem | None:

@@ -32,6 +32,8 @@ _ALLOWED = {
     **dict.fromkeys(("HTTPS_PORT", "POSTGRES_PORT"), f"|{_PORT}"),
 }
 """Patterns of the variables that imgpipeline itself does not read."""
+_LOGINS = Path("/run/secrets/cameras")
+"""Where the container of the sources sees `secrets/cameras`."""
 REQUIRED = [name for name, allowed in _ALLOWED.items() if not re.fullmatch(allowed, "")]
 
 
@@ -60,13 +62,17 @@ def read_site(folder: Path) -> Settings:
     written = r"(?m)^ +IMGPIPELINE_(\w+): \$\{(\w+)(?::?-([^}]*))?"
     for name, variable, default in re.findall(written, _text(folder / "compose.yaml")):
         given[name.lower()] = values.get(variable) or default
-    settings = load_settings(**{name: value for name, value in given.items() if value})
+    # The working folder may be the one of a site, whose variables have other meanings than settings of the same name.
+    settings = load_settings(_env_file=None, **{name: value for name, value in given.items() if value})
     load_sinks(settings)
     check_names(read_targets(settings), load_rules(folder / "rules.toml"))
     for source in load_sources(folder / "sources.toml"):
-        if "@" in (getattr(source, "url", None) or ""):
-            step = "write it into a file of secrets/cameras/: docs/deploy.md, More cameras"
-            raise ConfigurationError(f"The address of {source.name} has a password.", next_step=step)
+        file, variable = (getattr(source, f"credentials_{place}", None) for place in ("file", "env"))
+        is_lost = file and file.parent == _LOGINS and not (folder / "secrets" / "cameras" / file.name).is_file()
+        if is_lost or variable or "@" in (getattr(source, "url", None) or ""):
+            place = f"secrets/cameras/{file.name if file else source.name}"
+            step = f"write it into {place}, and name it in credentials_file: docs/deploy.md, More cameras"
+            raise ConfigurationError(f"The login of {source.name} is in no file of secrets/cameras/.", next_step=step)
         if settings.model == "demo":
             raise ConfigurationError("MODEL=demo knows no real images.", next_step="set MODEL=yolox-nano, and pull it")
     return settings

@@ -73,6 +73,7 @@ def write_site(folder: Path, answers: SiteAnswers, now: datetime) -> dict[str, s
         UsageError: An answer cannot be right.
     """
     try:
+        read_environment(folder / ".env")  # before anything is replaced
         with TemporaryDirectory() as trial:
             _write_settings(Path(trial), answers, now)
             try:
@@ -101,11 +102,11 @@ def _write_settings(folder: Path, answers: SiteAnswers, now: datetime) -> Secret
     files.make("alert_targets", answers.alert_targets)
     files.make("clickhouse_password", random_password)
     files.make("sinks", _sinks(answers.sinks, files.read("clickhouse_password")))
-    _complete(folder / ".env", _environment(answers, now))
     for name, text in (("sources.toml", _sources(cameras, logins)), ("rules.toml", _RULES)):
         if not (folder / name).exists():
             write_file(folder / name, text)
         (folder / name).chmod(READABLE)
+    _complete(folder / ".env", _environment(answers, now))  # after the cameras: from now on, answers have no effect
     return files
 
 

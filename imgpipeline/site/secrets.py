@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from imgpipeline.errors import ConfigurationError
 from imgpipeline.web.keys import KeyFile, Scope
 
 FIRST_USER = "admin"
@@ -82,28 +83,36 @@ def make_secrets(files: SecretFiles, now: datetime) -> dict[str, str]:
         *("proxy_secret", "grafana_password", "mqtt_password"),
     ):
         files.make(name, random_password)
-    files.make("mqtt_users", lambda: _mqtt_user("sources", files.read("mqtt_password")))
+    write_file(files.folder / "mqtt_users", _mqtt_users(files))
     write_file(files.folder / "s3_users.json", _s3_users(files))
     write_file(files.folder / "proxy_headers.yaml", _proxy_headers(files.read("proxy_secret")))
     for name, host in (("kafka", "kafka"), ("mqtt", "mosquitto")):
         pair = (f"{name}_ca.pem", f"{name}_server.pem")
-        if not all((files.folder / each).exists() for each in pair):
+        lost = [each for each in pair if not (files.folder / each).exists()]
+        if len(lost) == 1:
+            step = "restore it, or move the other file away and run imgpipeline site init FOLDER, which makes both"
+            raise ConfigurationError(f"Of secrets/{' and secrets/'.join(pair)}, {lost[0]} is missing.", next_step=step)
+        if lost:
             for each, content in zip(pair, make_certificates(host, now), strict=True):
                 write_file(files.folder / each, content)
-    password = random_password()
-    if files.make("users", lambda: _page_user(FIRST_USER, password)):
-        shown |= {"user": FIRST_USER, "password": password}
     keys = files.folder / "api_keys.json"
     if not keys.exists():
         shown["api key"] = KeyFile(keys).add(("*",), now, scopes=(Scope.INGEST,), name="first")
         keys.chmod(READABLE)
+    password = random_password()  # last: nothing shows it if a later step fails
+    if files.make("users", lambda: _page_user(FIRST_USER, password)):
+        shown = {"user": FIRST_USER, "password": password, **shown}
     return shown
 
 
 def _s3_users(files: SecretFiles) -> str:
     """Returns the accounts of the S3 server, in versitygw's form, with those that people added."""
     path = files.folder / "s3_users.json"
-    kept = json.loads(path.read_text())["accessAccounts"] if path.exists() else {}
+    try:
+        kept = dict(json.loads(path.read_text())["accessAccounts"]) if path.exists() else {}
+    except (ValueError, KeyError, TypeError):
+        step = "restore it, or move it away and run imgpipeline site init FOLDER, which makes it without added accounts"
+        raise ConfigurationError(f"{path} is damaged.", next_step=step) from None
     accounts = {user: {"access": user, "secret": files.read(f"s3_secret_{user}"), "role": "user"} for user in S3_USERS}
     return json.dumps({"accessAccounts": {**kept, **accounts}}, indent=2)
 
@@ -113,11 +122,13 @@ def _page_user(name: str, password: str) -> str:
     return f"{name}:{bcrypt.hashpw(password.encode(), bcrypt.gensalt()).decode()}\n"
 
 
-def _mqtt_user(name: str, password: str) -> str:
-    """Returns a line of mosquitto's password file: PBKDF2, as mosquitto_passwd makes it."""
-    salt, rounds = secrets.token_bytes(12), 101
-    hashed = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, rounds)
-    return f"{name}:$7${rounds}${b64encode(salt).decode()}${b64encode(hashed).decode()}\n"
+def _mqtt_users(files: SecretFiles) -> str:
+    """Returns mosquitto's password file, with the cameras that people added: PBKDF2, as mosquitto_passwd makes it."""
+    path, salt, rounds = files.folder / "mqtt_users", secrets.token_bytes(12), 101
+    hashed = hashlib.pbkdf2_hmac("sha512", files.read("mqtt_password").encode(), salt, rounds)
+    own = f"sources:$7${rounds}${b64encode(salt).decode()}${b64encode(hashed).decode()}"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return "\n".join([own, *(line for line in lines if not line.startswith("sources:")), ""])
 
 
 def _proxy_headers(secret: str) -> str:

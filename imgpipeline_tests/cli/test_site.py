@@ -18,6 +18,17 @@ def test_init_writes_a_folder_and_check_finds_what_this_machine_lacks(tmp_path):
     assert "docker compose  FAILED: version 2.20.0" in checked.stdout
 
 
+def test_documented_variables_that_are_settings_too_work_in_the_folder_itself(tmp_path):
+    assert run("site", "init", "cameras", "--domain", "localhost", cwd=tmp_path).status == 0
+    folder = tmp_path / "cameras"
+    with (folder / ".env").open("a") as file:
+        file.write("MQTT_PORT=127.0.0.1:8883\nPOSTGRES_HOST=database.test\nTRAEFIK_VERSION=3.0\n")
+    checked, again = run("site", "check", ".", cwd=folder), run("site", "init", ".", cwd=folder)
+    assert "settings        ok" in checked.stdout
+    assert again.status == 0
+    assert "Warning" not in checked.stderr + again.stderr
+
+
 def test_a_second_init_keeps_what_is_there_and_takes_no_options(tmp_path):
     assert run("site", "init", "cameras", "--domain", "cameras.example", cwd=tmp_path).status == 0
     again = run("site", "init", "cameras", cwd=tmp_path)

@@ -135,6 +135,14 @@ def test_each_service_has_limits_and_time_to_end(services):
         assert given["stop_grace_period"] == "1m0s", service.name
 
 
+@pytest.mark.parametrize("file", ["kafka/password.sh", "proxy/own/README.md"])
+def test_a_program_beside_the_broker_has_a_heap_of_its_own(file):
+    text = (DEPLOY / "compose" / file).read_text().replace("\\\n", "")
+    programs = text.count("/opt/kafka/bin/")
+    assert programs > 0
+    assert len(re.findall(r"KAFKA_HEAP_OPTS=-Xmx128m[^`]*?/opt/kafka/bin/", text)) == programs
+
+
 def test_each_service_that_stays_has_a_health_check(services):
     short = {"owners", "setup", "tools"}
     assert {service.name for service in services.values() if not service.health_command} == short

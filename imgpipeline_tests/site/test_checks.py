@@ -1,5 +1,7 @@
 """`check_site`: each problem is named with its next step before anything starts."""
 
+import errno
+import os
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
@@ -149,6 +151,63 @@ def test_an_empty_secret_is_a_problem(folder, name, content):
     assert "docs/deploy.md" in problem.next_step
 
 
+SOURCE = '[[source]]\nname = "gate"\nkind = "rtsp"\nurl = "rtsp://10.0.0.2/live"\n'
+
+
+@pytest.mark.parametrize(
+    "line", ['credentials_file = "/run/secrets/cameras/gate"', 'credentials_env = "CAMERA_CREDENTIALS"']
+)
+def test_a_login_that_the_container_does_not_have_is_named(folder, line):
+    (folder / "sources.toml").write_text(SOURCE + line)
+    problem = problem_of(folder, "settings")
+    assert problem is not None
+    assert "login of gate" in problem.message
+    assert "secrets/cameras/gate, and name it in credentials_file" in problem.next_step
+
+
+def test_a_login_that_is_there_is_right(folder):
+    (folder / "sources.toml").write_text(SOURCE + 'credentials_file = "/run/secrets/cameras/gate"')
+    (folder / "secrets" / "cameras" / "gate").write_text("user:password")
+    assert problem_of(folder, "settings") is None
+
+
+def test_logins_that_the_container_cannot_enter_are_a_problem(folder):
+    (folder / "secrets" / "cameras").chmod(0o700)
+    assert problem_of(folder, "secrets") == Problem(
+        "containers cannot read secrets/cameras", "chmod 755 secrets/cameras"
+    )
+
+
+def test_an_empty_key_of_a_store_elsewhere_is_named(folder):
+    add_to(folder / ".env", "S3_KEY_CODE=\nS3_KEY_VIEWER=AKIA")
+    assert problem_of(folder, "store keys") is None, "the store of the site takes the name of the account"
+    add_to(folder / ".env", "COMPOSE_PROFILES=kafka,postgres,proxy")
+    problem = problem_of(folder, "store keys")
+    assert problem is not None
+    assert "S3_KEY_CODE" in problem.message
+    assert "S3_KEY_VIEWER" not in problem.message
+
+
+def test_a_folder_among_the_logins_is_no_problem(folder):
+    (folder / "secrets" / "cameras" / "old").mkdir(mode=0o755)
+    assert problem_of(folder, "secrets") is None
+
+
+def test_secrets_that_this_user_may_not_read_are_a_problem(folder, monkeypatch):
+    stat = Path.stat
+
+    def refuse(path: Path, **options: bool) -> os.stat_result:
+        if path.parent == folder / "secrets":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    problem = problem_of(folder, "settings")
+    assert problem is not None
+    assert "Permission denied" in problem.message
+    assert problem.next_step
+
+
 @pytest.mark.parametrize(
     ("address", "name", "value"),
     [
@@ -175,6 +234,14 @@ def test_two_servers_have_no_port_in_common(folder):
     problem = problem_of(folder, "ports")
     assert problem is not None
     assert "HTTPS_PORT" in problem.next_step
+
+
+def test_too_little_disk_is_named_with_its_place(folder, monkeypatch):
+    monkeypatch.setattr(checks, "LEAST_DISK", 2**60)
+    problem = problem_of(folder, "disk")
+    assert problem is not None
+    assert str(folder) in problem.message
+    assert "/var/lib/docker" in problem.next_step
 
 
 def test_each_name_below_localhost_is_this_machine(folder):

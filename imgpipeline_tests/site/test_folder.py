@@ -1,10 +1,14 @@
 """`write_site`: a folder that is complete, keeps what is people's, and shows secrets only once."""
 
 import contextlib
+import errno
+import hashlib
 import json
 import os
 import resource
 import ssl
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,13 +90,63 @@ def test_a_strict_client_trusts_each_server(written, name, host):
 
 
 @pytest.mark.parametrize("lost", ["kafka_ca.pem", "kafka_server.pem", "mqtt_ca.pem", "mqtt_server.pem"])
-def test_a_lost_certificate_is_made_again_with_its_other_half(tmp_path, lost):
+def test_half_of_a_pair_of_certificates_is_never_replaced(tmp_path, lost):
+    """The other half may be the authority of people's own Kafka."""
     secrets = tmp_path / "site" / "secrets"
     write_site(tmp_path / "site", ANSWERS, NOW)
     (secrets / lost).unlink()
+    kept = {path: path.read_bytes() for path in secrets.glob("*.pem")}
+    with pytest.raises(ConfigurationError, match=lost) as caught:
+        write_site(tmp_path / "site", ANSWERS, NOW)
+    assert "move" in caught.value.next_step
+    assert kept == {path: path.read_bytes() for path in secrets.glob("*.pem")}
+
+
+@pytest.mark.parametrize("name", ["kafka", "mqtt"])
+def test_a_lost_pair_of_certificates_is_made_again(tmp_path, name):
+    secrets = tmp_path / "site" / "secrets"
     write_site(tmp_path / "site", ANSWERS, NOW)
-    name = lost.partition("_")[0]
+    for half in ("ca", "server"):
+        (secrets / f"{name}_{half}.pem").unlink()
+    write_site(tmp_path / "site", ANSWERS, NOW)
     assert (secrets / f"{name}_server.pem").read_text().endswith((secrets / f"{name}_ca.pem").read_text())
+
+
+def mqtt_hash(password: str, line: str) -> str:
+    _, _, rounds, salt, _ = line.split("$")
+    return b64encode(hashlib.pbkdf2_hmac("sha512", password.encode(), b64decode(salt), int(rounds))).decode()
+
+
+def test_a_new_password_of_mqtt_is_valid_and_added_cameras_stay(tmp_path):
+    secrets = tmp_path / "site" / "secrets"
+    write_site(tmp_path / "site", ANSWERS, NOW)
+    with (secrets / "mqtt_users").open("a") as file:
+        file.write("yard:$7$101$salt$hash\n")
+    (secrets / "mqtt_password").unlink()
+    write_site(tmp_path / "site", ANSWERS, NOW)
+    own, added = (secrets / "mqtt_users").read_text().splitlines()
+    assert own.endswith("$" + mqtt_hash((secrets / "mqtt_password").read_text(), own))
+    assert added == "yard:$7$101$salt$hash"
+
+
+@pytest.mark.parametrize("damaged", ["{", "{}", "[]"])
+def test_a_damaged_file_of_accounts_is_named_and_kept(tmp_path, damaged):
+    path = tmp_path / "site" / "secrets" / "s3_users.json"
+    write_site(tmp_path / "site", ANSWERS, NOW)
+    path.write_text(damaged)
+    with pytest.raises(ConfigurationError, match=r"s3_users\.json") as caught:
+        write_site(tmp_path / "site", ANSWERS, NOW)
+    assert caught.value.next_step
+    assert path.read_text() == damaged
+
+
+def test_a_wrong_line_of_the_settings_is_found_before_anything_is_replaced(tmp_path):
+    write_site(tmp_path / "site", ANSWERS, NOW)
+    (tmp_path / "site" / "compose.yaml").write_text("of an older version")
+    (tmp_path / "site" / ".env").write_text("a garbage\n")
+    with pytest.raises(ConfigurationError, match="line 1"):
+        write_site(tmp_path / "site", ANSWERS, NOW)
+    assert (tmp_path / "site" / "compose.yaml").read_text() == "of an older version"
 
 
 @pytest.mark.parametrize("lost", ["s3_secret_code", "proxy_secret"])
@@ -147,6 +201,7 @@ def test_a_second_call_renews_the_files_of_the_version_and_keeps_the_rest(tmp_pa
     write_site(folder, ANSWERS, NOW)
     (folder / "secrets" / "sinks").write_text("mine=https://sink.test")
     kept = {path: path.read_bytes() for path in (folder / "secrets").iterdir() if path.is_file()}
+    del kept[folder / "secrets" / "mqtt_users"]  # has a new salt
     (folder / ".env").write_text("MINE=1")
     (folder / "compose.yaml").write_text("old")
     made_again = [folder / "secrets" / "proxy_secret", folder / "secrets" / "proxy_headers.yaml"]
@@ -302,6 +357,36 @@ def test_a_full_disk_leaves_no_empty_secret_and_is_named(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "None" not in str(caught.value)
     assert not lost.exists()
+
+
+@contextlib.contextmanager
+def blocked(path: Path) -> Iterator[None]:
+    """Let a file fail to be written: a folder has the name of its partial content."""
+    (path.parent / f".{path.name}.partial").mkdir(parents=True)
+    yield
+    (path.parent / f".{path.name}.partial").rmdir()
+
+
+@pytest.mark.parametrize("failed", ["sources.toml", "rules.toml", ".env", "secrets/proxy_secret"])
+def test_a_first_call_that_fails_halfway_loses_no_camera(tmp_path, failed):
+    folder, answers = tmp_path / "site", replace(ANSWERS, cameras=["gate=rtsp://a:b@10.0.0.2/live"])
+    with blocked(folder / failed), pytest.raises(ConfigurationError):
+        write_site(folder, answers, NOW)
+    is_marked = (folder / ".env").exists()
+    write_site(folder, ANSWERS if is_marked else answers, NOW)
+    assert [source.name for source in load_sources(folder / "sources.toml")] == ["gate"]
+
+
+def test_a_key_file_that_cannot_be_written_costs_no_password(tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(KeyFile, "add", raise_full_disk)
+        with pytest.raises(ConfigurationError):
+            write_site(tmp_path / "site", ANSWERS, NOW)
+    assert write_site(tmp_path / "site", ANSWERS, NOW).keys() == {"user", "password", "api key"}
+
+
+def raise_full_disk(*_: object, **__: object) -> str:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_with_a_next_step(tmp_path):

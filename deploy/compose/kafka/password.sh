@@ -4,6 +4,7 @@
 # The password is never an argument, which other processes could see. INTERNAL, the listener, has no login.
 set -eu
 umask 077
+export KAFKA_HEAP_OPTS=-Xmx128m  # not the broker's, beside the broker, in the memory of one container
 file=$(mktemp)
 trap 'rm -f "$file"' EXIT
 printf 'SCRAM-SHA-512=password=%s\n' "$(cat)" > "$file"
