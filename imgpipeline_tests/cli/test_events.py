@@ -107,6 +107,7 @@ def test_events_are_listed_queried_and_read_from_notebooks(folder_site, store_of
         assert list(lake.events(day=DAY)["event_id"]) == [row["event_id"] for row in listed]
 
 
+@pytest.mark.slow
 def test_counts_at_zones_and_lines_are_shown_queried_and_read_from_notebooks(folder_site, store_of, tmp_path):
     store, settings = store_of(folder_site), load_settings()
     ended = run("summary", "lines", env=folder_site, cwd=tmp_path)

@@ -47,6 +47,7 @@ def test_a_night_without_frames_says_why_it_builds_nothing(store):
     assert "Nothing to build: no frame was announced for 2026-01-10" in str(tick(nightly_rebuild, NIGHT))
 
 
+@pytest.mark.slow
 @pytest.mark.medium
 def test_yesterday_gets_its_last_build_even_if_no_day_is_behind(store):
     write_chain(store, [seen(0), seen(1)], [seen(2, day=NEXT)])
@@ -56,6 +57,7 @@ def test_yesterday_gets_its_last_build_even_if_no_day_is_behind(store):
     assert "last build" in request.tags["imgpipeline/reason"]
 
 
+@pytest.mark.slow
 @pytest.mark.medium
 def test_days_that_are_behind_are_requested_by_stretches(store):
     far = DAY + timedelta(days=5)

@@ -232,6 +232,7 @@ def _frame(draw: st.DrawFn, offset: int, time: datetime, source: str, number: in
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.medium
 @settings(max_examples=examples(4))
 @given(outcomes=days(), cut=st.integers(0, 14))

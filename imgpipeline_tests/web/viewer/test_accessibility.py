@@ -61,6 +61,7 @@ def test_no_page_has_a_serious_problem(browser, viewed, theme):
     assert problems == []
 
 
+@pytest.mark.slow
 @pytest.mark.medium
 def test_markup_in_names_stays_text_on_every_page(viewed):
     own = (f"/frames/{DAY}/{viewed.hostile.frame_id}", f"/explain?day={DAY}&label={quote(HOSTILE_LABEL)}")

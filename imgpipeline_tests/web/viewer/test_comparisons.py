@@ -106,6 +106,7 @@ def test_models_that_cannot_be_compared_are_explained(viewer):
         assert viewer.get("/comparisons", day=DAY, **query).status_code == status
 
 
+@pytest.mark.slow
 def test_labels_that_only_the_other_model_found_have_different_colours(tmp_path):
     """Live detection found no label at all, so none of them is in the tables."""
     settings = load_settings(store_url=(tmp_path / "store").as_uri(), api_keys_file=tmp_path / "keys.json")

@@ -252,6 +252,7 @@ def test_links_to_data_by_utc_day_lead_to_pages_in_utc(site):
         assert "equal to the stored count" in site.viewer.http.get(unescape(address)).text
 
 
+@pytest.mark.slow
 def test_a_day_of_the_zone_is_marked_as_reviewed_and_unmarked(tmp_path):
     """It ends in the middle of a UTC day: the frames of its neighbours keep their marks."""
     with filmed_site(tmp_path, timezone="America/New_York") as made:
