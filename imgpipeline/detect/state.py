@@ -24,6 +24,8 @@ from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.client import ask_time
 
 _RECENT = timedelta(minutes=2)
+_MOST_SKEW = timedelta(minutes=10)
+"""A larger difference between two clocks is that of a copy: it is newer than what it says."""
 
 
 class ExpiredRecordsError(LedgerError):
@@ -125,6 +127,8 @@ def read_state_by_store_clock(store: ObjectStore, now: datetime) -> DetectionSta
     """Returns what the sensor saw last. If it seems to be off, the store's clock decides: others may be wrong."""
     state = read_state(store)
     if state.at is None or state.is_recent(now) or (written := store.head(detection_state_key())) is None:
+        return state
+    if abs(written.last_modified - state.at) > _MOST_SKEW:
         return state
     return replace(state, at=now - (ask_time(store) - written.last_modified))
 

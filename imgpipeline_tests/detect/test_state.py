@@ -41,6 +41,13 @@ def test_a_sensor_that_is_off_is_reported_by_a_machine_whose_clock_is_ahead(tmp_
     assert len(read_state_by_store_clock(store, now).problems(now)) == 1
 
 
+def test_a_sensor_is_off_in_a_store_that_was_just_restored_from_a_copy(store):
+    now = utc_now()
+    write_state(store, DetectionState(at=now - timedelta(days=1)))
+
+    assert len(read_state_by_store_clock(store, now).problems(now)) == 1
+
+
 def test_a_sensor_that_has_not_run_for_more_than_two_minutes_is_off():
     now = utc_now()
 
